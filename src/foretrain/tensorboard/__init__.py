@@ -1,0 +1,1 @@
+"""The Scaling tab of TensorBoard: what is written to event files, and the plugin that shows it."""
