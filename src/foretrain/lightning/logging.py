@@ -1,0 +1,148 @@
+"""What loggers are told of a report: scalars with fixed names, one sentence, and the report itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from foretrain.report import NamedProjection, Report
+
+LEVEL = "0.9"
+FACTORS = ("2x", "10x", "100x")
+PLANNED_END = "planned end"
+OFF_CURVE = "scaling/off_curve"
+
+
+def short(number: float) -> str:
+    """A number as a part of a name: "300000", "1e6", "1.5e9"."""
+    mantissa, _, exponent = f"{number:.6g}".partition("e")
+    return f"{mantissa}e{int(exponent)}" if exponent else mantissa
+
+
+def scalar_names(
+    axis: str, targets: Sequence[float], target_params: Sequence[float], *, planned: bool
+) -> tuple[str, ...]:
+    """The names of all scalars that a run may log: a logger should learn of them at once, see `scalars`.
+
+    Args:
+        axis: Name of the data axis.
+        targets: Data amounts that the user asked for.
+        target_params: Model sizes that the user asked for.
+        planned: Whether the run has a planned end.
+    """
+    stems = [*FACTORS, *(["end"] if planned else [])]
+    stems += [f"{short(target)}_{axis}" for target in targets]
+    stems += [f"{short(target)}_params" for target in target_params]
+    projected = [f"scaling/projected_{stem}{end}" for stem in stems for end in ("", "_lower", "_upper")]
+    return (*projected, OFF_CURVE)
+
+
+def scalars(report: Report, targets: Sequence[float], target_params: Sequence[float]) -> dict[str, float]:
+    """The scalars that a report has, by name; what it does not know is left out.
+
+    Args:
+        report: The report.
+        targets: Data amounts that the user asked for.
+        target_params: Model sizes that the user asked for.
+    """
+    found: dict[str, float] = {}
+    for projection in report.projections:
+        if projection.name in FACTORS:
+            found |= _triple(projection.name, projection)
+        elif projection.name == PLANNED_END:
+            found |= _triple("end", projection)
+        for target in targets:
+            if _same(projection.data, target):
+                found |= _triple(f"{short(target)}_{report.axis}", projection)
+    for projection in report.joint.projections if report.joint is not None else ():
+        for target in target_params:
+            if projection.params is not None and _same(projection.params, target):
+                found |= _triple(f"{short(target)}_params", projection)
+    if found:
+        found[OFF_CURVE] = float(len(report.flags))
+    return {name: value for name, value in found.items() if math.isfinite(value)}
+
+
+def _same(a: float, b: float) -> bool:
+    return math.isclose(a, b, rel_tol=1e-6)
+
+
+def _triple(stem: str, projection: NamedProjection) -> dict[str, float]:
+    name = f"scaling/projected_{stem}"
+    values = {
+        name: projection.median,
+        f"{name}_lower": projection.lower.get(LEVEL),
+        f"{name}_upper": projection.upper.get(LEVEL),
+    }
+    return {name: float(value) for name, value in values.items() if value is not None}
+
+
+def say(report: Report) -> str:
+    """The report in a sentence or two, for the end of a fit."""
+    unit = report.axis.replace("_", " ")
+    if report.points:
+        x, value = report.points[-1]
+        now = f"{report.metric} of {report.run} is {value:.4g} at {short(x)} {unit}"
+    else:
+        now = f"{report.metric} of {report.run} has no points yet"
+    further = [p for p in report.projections if p.name in FACTORS]
+    if not further:
+        return f"{now}; no projection ({report.status}). {report.sentence}".rstrip()
+    return f"{now}; projected {_list(_words(p, unit) for p in further)}."
+
+
+def _words(projection: NamedProjection, unit: str) -> str:
+    words = f"{projection.median:.4g}"
+    lower, upper = projection.lower.get(LEVEL), projection.upper.get(LEVEL)
+    if lower is not None and upper is not None:
+        words += f" (90 %: {lower:.4g} to {upper:.4g})"
+    return f"{words} at {projection.name} ({short(projection.data)} {unit})"
+
+
+def _list(words: Iterable[str]) -> str:
+    *most, last = words
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def logging_step(trainer: Any) -> int:
+    """The step at which Lightning itself would log now: batches that stepped, not `global_step`."""
+    try:
+        return int(trainer.fit_loop.epoch_loop._batches_that_stepped)
+    except (AttributeError, TypeError):  # private, so it may go
+        return int(trainer.global_step)
+
+
+def tell(loggers: Iterable[Any], values: dict[str, float], report: Report, step: int) -> list[str]:
+    """Gives the scalars to every logger, and the report to every TensorBoard writer.
+
+    Args:
+        loggers: The Trainer's loggers.
+        values: Scalars by name.
+        report: The report.
+        step: The step at which it is adopted.
+
+    Returns:
+        A sentence for every logger that failed; the others were served.
+    """
+    failures: list[str] = []
+    for logger in loggers:
+        try:
+            if values:
+                logger.log_metrics(values, step=step)
+            _write(getattr(logger, "experiment", None), report, step)
+        except Exception as error:
+            failures.append(
+                f"ScalingLawMonitor could not log through {type(logger).__name__} "
+                f"({type(error).__name__}: {error}). Training and the other loggers go on."
+            )
+    return failures
+
+
+def _write(writer: Any, report: Report, step: int) -> None:
+    try:
+        from foretrain.tensorboard.summary import supports, write_report
+    except ImportError:  # no TensorBoard here, so there is no writer of its kind either
+        return
+    if supports(writer):
+        write_report(writer, report, step)

@@ -1,0 +1,140 @@
+"""One fit of a Trainer, from its first observation on: a store, a fitter, and what was already said."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from foretrain.fitter import BackgroundFitter
+from foretrain.lightning.facts import Place
+from foretrain.lightning.logging import logging_step, scalar_names, scalars, tell
+from foretrain.lightning.settings import Settings
+from foretrain.observation import Observation, RunInfo
+from foretrain.report import Report
+from foretrain.store import ObservationStore
+
+MOST_KEPT = 2000  # observations in memory, where there is no store: some hundred kilobytes
+
+
+class Session:
+    """Keeps observations, asks for fits, and hands out reports. Lives on rank zero while one fit lasts.
+
+    Only `ScalingLawMonitor` writes to it. It holds a file and a child process, so it is never copied and
+    never pickled.
+
+    Args:
+        settings: What the user asked for.
+        place: Where observations are kept; a URL means in memory only.
+        info: The run.
+
+    Attributes:
+        info: The run, with the number of this attempt.
+        axis: Name of the data axis, fixed for the session.
+    """
+
+    def __init__(self, settings: Settings, place: Place, info: RunInfo, axis: str) -> None:
+        self._settings = settings
+        self.axis = axis
+        self._fitter: BackgroundFitter | None = None
+        self._store: ObservationStore | None = None
+        self._kept: list[Observation] = []
+        self._told: set[tuple[str, int]] = set()
+        self._named = False
+        self._step = 0
+        self.info = info
+        if "://" not in place.root:
+            self._store = ObservationStore(place.root, study=settings.study)
+            self.info = self._store.begin(info)
+
+    @property
+    def pending(self) -> bool:
+        """Whether a fit was asked for and has not come back."""
+        return self._fitter is not None and bool(self._fitter.pending)
+
+    def keep(self, observation: Observation) -> None:
+        """Puts an observation on disk, or in memory where there is no disk."""
+        if self._store is not None:
+            self._store.append(observation)
+            return
+        self._kept.append(observation)
+        if len(self._kept) > MOST_KEPT:
+            del self._kept[1 : MOST_KEPT // 2 : 2]  # thins the older half, keeps the first
+
+    def ask(self) -> None:
+        """Asks for a fit of all that is kept; returns at once."""
+        if not self._settings.fit:
+            return
+        if self._fitter is None:
+            self._fitter = BackgroundFitter()
+        request: dict[str, Any] = {
+            # Nothing can be kept in `os.devnull`, while an empty path would be the working directory.
+            "study_dir": str(self._store.study_dir) if self._store is not None else os.devnull,
+            "run": self.info.run,
+            "question": self._settings.question(self.info.run, self.axis),
+        }
+        unsaved = self._kept if self._store is None else self._store.unsaved
+        if unsaved:
+            request["unsaved"] = {
+                "info": self.info.to_json(),
+                "observations": [observation.to_json() for observation in unsaved],
+            }
+        self._fitter.submit(request)
+
+    def fetch(self, wait: float = 0.0) -> Report | None:
+        """The newest report that was not handed out yet, or None; waits for one under way if told to."""
+        if self._fitter is None:
+            return None
+        report: Report | None = self._fitter.poll()
+        if wait > 0 and self._fitter.pending:
+            report = self._fitter.wait(wait) or report
+        return report
+
+    def adopt(self, trainer: Any, report: Report) -> Iterator[str]:
+        """Logs a report through every logger, at the step of now: never at the step it was asked for.
+
+        Yields:
+            Sentences that the user should see: new flags, and loggers that failed.
+        """
+        values = scalars(report, self._settings.targets, self._settings.target_params)
+        if values and not self._named:
+            # The first call names every scalar: a CSV file is written anew for each name that comes late.
+            self._named = True
+            planned = report.planned is not None
+            names = scalar_names(
+                report.axis, self._settings.targets, self._settings.target_params, planned=planned
+            )
+            values = dict.fromkeys(names, math.nan) | values
+        self._step = max(self._step, logging_step(trainer))
+        yield from tell(trainer.loggers, values, report, self._step)
+        for flag in report.flags:
+            if (flag.kind.value, flag.step) not in self._told:
+                self._told.add((flag.kind.value, flag.step))
+                yield flag.message
+
+    def faults(self) -> dict[str, str]:
+        """What does not work and why, by the part that failed."""
+        parts = {"store": self._store, "fitter": self._fitter}
+        found = {name: str(part.fault) for name, part in parts.items() if part is not None and part.fault}
+        if self._store is None:
+            found["store"] = (
+                "ScalingLawMonitor keeps the observations of this run in memory only, because its root is a "
+                "URL: pass a local directory as `root` to keep them."
+            )
+        return found
+
+    def sync(self) -> None:
+        """Makes the observations survive a power cut, as far as the disk allows."""
+        if self._store is not None:
+            self._store.sync()
+
+    def close(self, state: str) -> None:
+        """Ends the record with "finished" or "failed", and lets go of everything."""
+        try:
+            if self._fitter is not None:
+                self._fitter.close()
+        finally:
+            if self._store is not None:
+                self._store.finish(state)
+                self._store.close()

@@ -1,0 +1,126 @@
+"""What a user asked of the monitor, checked once, at construction."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+from foretrain.axes import AXES, Counts
+from foretrain.lightning.counting import Count
+
+NOT_DATA = ("params", "params_total")  # they do not grow while one run trains
+LEVELS = [0.5, 0.8, 0.9]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The arguments of `ScalingLawMonitor`, which documents them.
+
+    Raises:
+        ValueError: If one of them cannot be meant.
+    """
+
+    monitor: str
+    axis: str | None
+    targets: tuple[float, ...]
+    target_params: tuple[float, ...]
+    study: str
+    run: str | None
+    root: str | None
+    batch_size_fn: Callable[[Any], Count] | None
+    length_fn: Callable[[Any], Count] | None
+    model_size: int | Callable[[Any], int] | None
+    flops_per_sample: float | None
+    final_wait: float
+    fit: bool
+
+    def __post_init__(self) -> None:
+        """Refuses what cannot be meant, in words."""
+        _expect_name("monitor", self.monitor, 'name a metric that the module logs, such as "val_loss"')
+        data_axes = [name for name in AXES if name not in NOT_DATA]
+        if self.axis is not None and self.axis not in data_axes:
+            raise ValueError(
+                f"Expected `axis` to be one of {', '.join(data_axes)}, got {self.axis!r}: "
+                "choose what grows while the run trains, or leave it out."
+            )
+        _expect_name("study", self.study, "name the set of runs that are compared")
+        for name in ("run", "root"):
+            if getattr(self, name) is not None:
+                _expect_name(name, getattr(self, name), "leave it out to have it chosen")
+        for name in ("batch_size_fn", "length_fn"):
+            if getattr(self, name) is not None and not callable(getattr(self, name)):
+                raise ValueError(
+                    f"Expected `{name}` to be a function of a batch, got {getattr(self, name)!r}: "
+                    "pass a function that returns a whole number."
+                )
+        if not callable(self.model_size) and self.model_size is not None:
+            _expect_positive("model_size", self.model_size, "pass a number of parameters or a function")
+        if self.flops_per_sample is not None:
+            _expect_positive(
+                "flops_per_sample", self.flops_per_sample, "pass the training FLOPs of one sample"
+            )
+        if not _is_number(self.final_wait) or not 0 <= self.final_wait < math.inf:
+            raise ValueError(
+                f"Expected `final_wait` to be a number of seconds, got {self.final_wait!r}: "
+                "pass 0 not to wait for the last projection."
+            )
+
+    def question(self, run: str, axis: str) -> dict[str, Any]:
+        """What is asked of the analysis."""
+        return {
+            "run": run,
+            "metric": self.monitor,
+            "axis": axis,
+            "targets": list(self.targets),
+            "target_params": list(self.target_params),
+            "levels": LEVELS,
+        }
+
+    def choose_axis(self, counts: Counts) -> str:
+        """The data axis: the user's, else tokens where they are known, else samples, else steps."""
+        if self.axis is not None:
+            return self.axis
+        if counts.tokens:
+            return "tokens"
+        return "samples" if counts.samples else "steps"
+
+
+def as_numbers(name: str, values: Iterable[float]) -> tuple[float, ...]:
+    """The values as a tuple of positive numbers.
+
+    Raises:
+        ValueError: If they are not.
+    """
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise ValueError(f"Expected `{name}` to be a list of numbers, got {values!r}: put it in brackets.")
+    numbers = tuple(values)
+    for number in numbers:
+        _expect_positive(name, number, "give amounts such as 1e9")
+    return tuple(float(number) for number in numbers)
+
+
+def as_path(root: str | os.PathLike[str] | None) -> str | None:
+    """A path as text; a URL stays what it is."""
+    if root is None:
+        return None
+    text = os.fspath(root)
+    return text if "://" in text or not text else str(Path(text).expanduser())
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _expect_name(name: str, value: Any, advice: str) -> None:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"Expected `{name}` to be a text that is not empty, got {value!r}: {advice}.")
+
+
+def _expect_positive(name: str, value: Any, advice: str) -> None:
+    if not _is_number(value) or not 0 < value < math.inf:
+        raise ValueError(f"Expected `{name}` to be positive and finite, got {value!r}: {advice}.")
