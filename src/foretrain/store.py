@@ -1,0 +1,286 @@
+"""The store: observations kept on disk, one line each, in a file per process, whatever happens to it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections import deque
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from foretrain.observation import Observation, RunInfo
+from foretrain.reader import Study, StudyReader
+from foretrain.records import attempt_number, encode_header, encode_line, encode_observation, folder_name
+
+__all__ = ["ObservationStore", "Study", "StudyReader"]
+
+MAX_UNSAVED = 10_000
+"""Most observations kept in memory while they cannot be written; past it, every second one is dropped."""
+FIRST_RETRY = 1.0
+LONGEST_RETRY = 60.0
+
+
+class ObservationStore:
+    """Keeps the observations of one run at a time, in a local directory.
+
+    The files are `<root>/<study>/<run>/<attempt>-<unique>.jsonl`, a new one for every process that trains
+    the run. A line is acknowledged once one write of it has returned: from then on it outlives the process.
+
+    It holds an open file, and the observations that could not be written. Only the process that called
+    `begin` writes; in a forked child, and in a copy, every call does nothing until it calls `begin` itself.
+    Trouble with the disk never raises: see `fault`. To be used by one thread.
+
+    Args:
+        root: Directory of the studies; made when it is needed.
+        study: Name of the study.
+
+    Example:
+        >>> import tempfile
+        >>> from foretrain.axes import Counts
+        >>> store = ObservationStore(tempfile.mkdtemp())
+        >>> store.begin(RunInfo(run="resnet")).attempt
+        1
+        >>> store.append(Observation("resnet", "val_loss", 0.7, Counts(samples=640, steps=10)))
+        True
+        >>> store.finish("finished")
+        >>> StudyReader(store.study_dir).read().runs["resnet"].state
+        'finished'
+    """
+
+    def __init__(self, root: str | os.PathLike[str], study: str = "default") -> None:
+        self._study = study
+        # Absolute, because training scripts change their directory; the child process reads it, too.
+        self.study_dir = _absolute(Path(root)) / folder_name(study)
+        self._reset()
+
+    def _reset(self) -> None:
+        self._pid: int | None = None
+        self._info: RunInfo | None = None
+        self._path: Path | None = None
+        self._fd: int | None = None
+        self._seq = 0
+        self._has_header = False
+        self._end: str | None = None
+        self._ended: str | None = None
+        self._pending: deque[Observation] = deque()
+        self._dropped = 0
+        self._refused = 0
+        self._refusal = ""
+        self._error = ""
+        self._sync_error = ""
+        self._retry_at = 0.0
+        self._delay = FIRST_RETRY
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Only where it writes: a copy begins its own attempt, so that no two write one file."""
+        return {"_study": self._study, "study_dir": self.study_dir}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._reset()
+
+    @property
+    def info(self) -> RunInfo | None:
+        """The run and attempt under way; None before `begin`.
+
+        The attempt's number changes once if the directory could not be listed when the attempt began.
+        """
+        return self._info
+
+    @property
+    def unsaved(self) -> tuple[Observation, ...]:
+        """The observations that are only in memory, oldest first."""
+        return tuple(self._pending)
+
+    @property
+    def fault(self) -> str | None:
+        """What is wrong, what it means and what to do, as sentences for a warning; None while all is well."""
+        sentences = []
+        if self._error:
+            sentences.append(
+                f"Observations cannot be written to {self.study_dir} ({self._error}): {len(self._pending)} "
+                "are kept in memory and tried again, and are lost if the process ends before that: "
+                "make room or give access there."
+            )
+        if self._sync_error:
+            sentences.append(
+                f"The disk did not confirm what was written to {self.study_dir} ({self._sync_error}): "
+                "observations may be lost if the machine stops: check the disk."
+            )
+        if self._dropped:
+            sentences.append(
+                f"{self._dropped} observations were dropped, every second of those that waited to be "
+                "written: the law is fitted to the rest."
+            )
+        if self._refused:
+            sentences.append(
+                f"{self._refused} observations could not be recorded (the last: {self._refusal}) and were "
+                "left out: check what is measured and counted."
+            )
+        return " ".join(sentences) or None
+
+    def begin(self, info: RunInfo) -> RunInfo:
+        """Starts an attempt: a new file, with a header that describes the run.
+
+        Args:
+            info: The run. To be told apart from its earlier attempts' abandoned steps, a run that was
+                resumed gives in `continues` the step of its checkpoint, also under its own name, and a run
+                from scratch step 0.
+
+        Returns:
+            The same with the attempt's number and the store's study; also where nothing could be written.
+        """
+        self.close()
+        unsaved = self._pending if self._info is not None and self._info.run == info.run else deque()
+        self._reset()
+        self._pid = os.getpid()
+        self._info = begun = replace(info, study=self._study)
+        self._pending = unsaved
+        self._flush(force=True)
+        return self._info or begun
+
+    def append(self, observation: Observation) -> bool:
+        """Records one observation.
+
+        Returns:
+            Whether it, and with it everything before it, has been written; if not, it is kept in memory
+            and tried again at later calls, ever less often while they fail.
+        """
+        if not self._is_ours():
+            return False
+        self._pending.append(observation)
+        self._end = self._ended = None
+        refused = self._refused
+        written = self._flush() and self._refused == refused
+        if len(self._pending) > MAX_UNSAVED:
+            # Every second one, so that the curve keeps its extent.
+            kept = list(self._pending)[::2]
+            self._dropped += len(self._pending) - len(kept)
+            self._pending = deque(kept)
+        return written
+
+    def sync(self) -> None:
+        """Waits until the disk has what was written, so that it also outlives the machine.
+
+        Takes milliseconds: meant for checkpoints and the end.
+        """
+        if not (self._is_ours() and self._flush(force=True)) or self._fd is None or self._path is None:
+            return
+        self._sync_error = ""
+        try:
+            os.fsync(self._fd)
+            folder = os.open(self._path.parent, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        except OSError as error:
+            # Some file systems have no such call.
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
+                self._sync_error = _reason(error)
+
+    def finish(self, state: str) -> None:
+        """Records how the attempt ended, once, and syncs.
+
+        Args:
+            state: "finished"; anything else is recorded as "failed".
+        """
+        self._end = "finished" if state == "finished" else "failed"
+        self.sync()
+
+    def close(self) -> None:
+        """Tries once more to write what is unsaved, and closes the file. `append` would open it again."""
+        if self._is_ours():
+            if self._pending or self._end not in (None, self._ended):
+                self._flush(force=True)
+            self._release()
+
+    def _is_ours(self) -> bool:
+        return self._info is not None and self._pid == os.getpid()
+
+    def _flush(self, *, force: bool = False) -> bool:
+        """Writes what waits; whether nothing waits any more."""
+        if self._info is None or (not force and self._error and time.monotonic() < self._retry_at):
+            return False
+        try:
+            if self._fd is not None and os.fstat(self._fd).st_nlink == 0:
+                self._release()  # The file was deleted: what is written to it now would vanish.
+            if self._fd is None:
+                self._fd = self._open(self._info)
+            while self._pending:
+                try:
+                    line = encode_observation(self._seq, self._pending[0])
+                except (ValueError, TypeError, AttributeError) as error:
+                    self._refused += 1
+                    self._refusal = str(error)
+                else:
+                    self._write(self._fd, line)
+                    self._seq += 1
+                self._pending.popleft()
+            if self._end not in (None, self._ended):
+                self._write(self._fd, encode_line(self._seq, "end", {"state": self._end}))
+                self._seq += 1
+                self._ended = self._end
+        except (OSError, ValueError) as error:
+            self._release()
+            self._error = _reason(error)
+            self._retry_at = time.monotonic() + self._delay
+            self._delay = min(2 * self._delay, LONGEST_RETRY)
+            return False
+        self._error, self._delay = "", FIRST_RETRY
+        return True
+
+    def _open(self, info: RunInfo) -> int:
+        """Opens the attempt's file, with a header where it has none."""
+        folder = self.study_dir / folder_name(info.run)
+        folder.mkdir(parents=True, exist_ok=True)
+        if self._path is None:
+            numbers = (attempt_number(path.name) for path in folder.iterdir())
+            info = replace(info, attempt=1 + max((n for n in numbers if n is not None), default=0))
+            self._info = info
+            self._path = folder / f"{info.attempt:04d}-{os.urandom(8).hex()}.jsonl"
+        fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        try:
+            # A file that is opened again may end in a torn line, which must not damage the next one.
+            empty = os.fstat(fd).st_size == 0
+            start = b"" if empty else b"\n"
+            if empty or not self._has_header:
+                # Without a header all of a file is lost, so it is written twice; the empty line between
+                # keeps one flipped bit, in the line's end, from taking both.
+                copies = encode_header(self._seq, info), encode_header(self._seq + 1, info)
+                self._write(fd, start + b"\n".join(copies))
+                self._seq += len(copies)
+            else:
+                self._write(fd, start)
+        except BaseException:
+            os.close(fd)
+            raise
+        self._has_header = True
+        return fd
+
+    @staticmethod
+    def _write(fd: int, line: bytes) -> None:
+        if line and os.write(fd, line) != len(line):
+            raise OSError(errno.ENOSPC, "only a part was written")
+
+    def _release(self) -> None:
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            try:
+                os.close(fd)
+            except OSError as error:
+                # Network disks tell only now that an earlier write failed.
+                self._sync_error = _reason(error)
+
+
+def _absolute(path: Path) -> Path:
+    try:
+        return path.absolute()
+    except OSError:
+        return path  # The working directory is gone: every write will fail, and say so.
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
