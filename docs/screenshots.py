@@ -1,0 +1,198 @@
+"""Pictures of the Scaling tab: starts TensorBoard on a log directory and photographs the tab in Chromium.
+
+    python docs/screenshots.py LOGDIR OUT            # a directory with runs that foretrain watched
+    python docs/screenshots.py --demo LOGDIR OUT     # writes six synthetic runs into LOGDIR first
+
+Needs `foretrain[tensorboard]`, torch, Playwright and a Chromium (`--chromium PATH`, or Playwright's own).
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import random
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from foretrain.flags import Flag, FlagKind
+from foretrain.report import Band, LawFit, NamedProjection, Report
+
+CHROMIUM_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+SIZES = (15_200, 41_300, 88_700, 203_000, 392_000, 697_000)
+FLAGGED = 392_000
+PLANNED = 100_000.0
+DRAWN = ".chart svg .points, .state:not([hidden]) h2"  # the chart, or a sentence in its place
+
+
+def error_of(params: float, data: float) -> float:
+    """The synthetic law: irreducible error, a term of model size and a term of data, in nats."""
+    return 1.05 + 6.5 * params**-0.28 + 22.0 * data**-0.42
+
+
+def demo_report(params: int, *, seen: float = 50_000.0, study: str = "bytes") -> Report:
+    """A report as foretrain would write one for a byte-level language model, with known truth.
+
+    Args:
+        params: Trainable parameters.
+        seen: Training examples seen so far.
+        study: Name of the study.
+    """
+    noise = random.Random(params)
+    name = f"bytes-n{round(params / 1000)}k/version_0"
+    steps = 22
+    xs = [1600.0 * (seen / 1600.0) ** (i / (steps - 1)) for i in range(steps)]
+    lift = [0.35 * min(1.0, max(0.0, (x - 9000) / 15_000)) if params == FLAGGED else 0.0 for x in xs]
+    ys = [error_of(params, x) * math.exp(noise.gauss(0, 0.004)) + up for x, up in zip(xs, lift, strict=True)]
+    off = noise.gauss(0, 0.01)
+
+    def median(x: float) -> float:
+        return error_of(params, x) * math.exp(off * math.log1p(x / seen)) + 0.5 * lift[-1]
+
+    def width(x: float) -> float:
+        return 0.008 + 0.02 * math.log(max(1.0, x / seen)) ** 1.2
+
+    grid = [xs[0] * (1000 * seen / xs[0]) ** (i / 119) for i in range(120)]
+    curve = Band(
+        x=tuple(grid),
+        median=tuple(median(x) for x in grid),
+        lower={"0.9": tuple(median(x) * math.exp(-width(x)) for x in grid)},
+        upper={"0.9": tuple(median(x) * math.exp(1.15 * width(x)) for x in grid)},
+    )
+    projections = tuple(
+        NamedProjection(
+            name=label,
+            params=float(params),
+            data=x,
+            median=median(x),
+            lower={"0.9": median(x) * math.exp(-width(x))},
+            upper={"0.9": median(x) * math.exp(1.15 * width(x))},
+            doubts=("100 times beyond the last point: the law's form is all that speaks for it.",)
+            if label == "100x"
+            else (),
+        )
+        for label, x in (
+            ("planned end", PLANNED),
+            ("2x", 2 * seen),
+            ("10x", 10 * seen),
+            ("100x", 100 * seen),
+        )
+        if label != "planned end" or seen < PLANNED
+    )
+    flags = ()
+    if params == FLAGGED:
+        flags = (
+            Flag(
+                kind=FlagKind.ABOVE_FAMILY,
+                step=1100,
+                message=f"val_loss {ys[-1]:.3f} at step 1100 lies above 1.43 to 1.51, where the other runs "
+                "put a model of this size.",
+                evidence={"value": ys[-1]},
+            ),
+        )
+    few = seen < 5000
+    return Report(
+        run=name,
+        metric="val_loss",
+        axis="samples",
+        step=int(seen / 16),
+        study=study,
+        state="running" if seen < PLANNED else "finished",
+        params=float(params),
+        planned=PLANNED,
+        conventions={"params": "trainable", "samples": "with repeats"},
+        points=tuple(zip(xs, ys, strict=True)),
+        excluded={"before the learning rate had warmed up": 2},
+        status="too_few_points" if few else "ok",
+        sentence="22 points over half a decade cannot fix a law: wait for more data." if few else "",
+        fits=(
+            LawFit("power_law_with_floor", {"E": 1.2, "A": 22.0, "alpha": 0.42}, weight=0.81),
+            LawFit("power_law", {"A": 4.1, "alpha": 0.11}, weight=0.19),
+        ),
+        curve=None if few else curve,
+        projections=() if few else projections,
+        doubts=("The learning rate has not decayed yet: the end of the schedule usually lies lower.",),
+        flags=flags,
+    )
+
+
+def write_demo(logdir: Path) -> None:
+    """Writes the six synthetic runs as foretrain's callback would."""
+    from torch.utils.tensorboard import SummaryWriter  # noqa: TID251
+
+    from foretrain.tensorboard.summary import write_report
+
+    for params in SIZES:
+        report = demo_report(params)
+        writer = SummaryWriter(str(logdir / report.run))
+        write_report(writer, report, report.step)
+        writer.close()
+
+
+@contextmanager
+def tensorboard_url(logdir: Path) -> Iterator[str]:
+    """Serves a log directory for as long as it is asked for."""
+    from tensorboard import program  # noqa: TID251
+
+    server = program.TensorBoard()
+    server.configure(argv=["tensorboard", "--logdir", str(logdir), "--port", "0"])
+    yield server.launch()
+
+
+def open_tab(page: Any, url: str) -> Any:
+    """Opens the tab on a browser's page, waits until it is drawn, and returns the tab's frame."""
+    page.goto(f"{url}#foretrain")
+    found: list[Any] = []
+    while not found:
+        page.wait_for_timeout(50)
+        found = [frame for frame in page.frames if "plugin_entry" in frame.url]
+    found[0].wait_for_selector(DRAWN, state="attached")
+    return found[0]
+
+
+def main() -> None:
+    """Writes the pictures."""
+    from playwright.sync_api import sync_playwright
+
+    parser = argparse.ArgumentParser(description="Photographs the Scaling tab.")
+    parser.add_argument("logdir", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--demo", action="store_true", help="write six synthetic runs into LOGDIR first")
+    parser.add_argument("--chromium", default=shutil.which("chromium"), help="path of Chromium")
+    args = parser.parse_args()
+    if args.demo:
+        write_demo(args.logdir)
+    args.out.mkdir(parents=True, exist_ok=True)
+    shots = {
+        "tab-data": (1440, 1180, False, "data"),
+        "tab-size": (1440, 1180, False, "size"),
+        "tab-data-dark": (1440, 1180, True, "data"),
+        "tab-size-dark": (1440, 1180, True, "size"),
+        "tab-narrow": (420, 1900, False, "data"),
+    }
+    with tensorboard_url(args.logdir) as url, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=args.chromium, args=CHROMIUM_FLAGS)
+        for name, (width, height, dark, view) in shots.items():
+            scheme = "dark" if dark else "light"
+            page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
+            frame = open_tab(page, url)
+            if view == "size":
+                frame.click("text=Model size")
+                frame.wait_for_selector(".chart[aria-busy=false] .final", state="attached")
+            page.screenshot(path=str(args.out / f"{name}.png"))
+            page.close()
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""A report in an event file: written through the logger's own writer, read back from TensorBoard's data."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from foretrain.report import MAX_REPORT_BYTES, Report, ReportError
+from foretrain.tensorboard.metadata import CONTENT, PLUGIN_NAME, report_tag
+
+# TensorBoard's and tensorboardX's messages have the same fields but are different classes, and each writer
+# takes only its own.
+_SUMMARY_MODULES = ("tensorboard.compat.proto.summary_pb2", "tensorboardX.proto.summary_pb2")
+_DT_STRING = 7  # tensorflow/core/framework/types.proto
+# Field 4 of SummaryMetadata, data_class = DATA_CLASS_TENSOR (summary.proto): without it TensorBoard's readers
+# do not list the tag. As bytes, because tensorboardX's message does not name the field, but keeps it.
+_DATA_CLASS_TENSOR = b"\x20\x02"
+
+
+def supports(writer: Any) -> bool:
+    """Whether reports can be written through this object.
+
+    It is judged by what its methods answer, never by its class: Lightning's stand-in for an experiment on
+    other ranks has every method, and answers None.
+
+    Args:
+        writer: Anything; true for torch's `SummaryWriter` and for tensorboardX's.
+
+    Returns:
+        True if `write_report` can use it. Nothing is written.
+    """
+    try:
+        file_writer = writer._get_file_writer()
+        directory = file_writer.get_logdir()
+        methods = (writer.flush, file_writer.add_summary)
+    except Exception:  # whatever a foreign object raises, the answer is no
+        return False
+    return isinstance(directory, str) and all(callable(method) for method in methods)
+
+
+def write_report(writer: Any, report: Report, step: int) -> None:
+    """Writes a report into the event file that a writer has open, and flushes it.
+
+    TensorBoard keeps only a sample of a series of tensors, but always the newest: every report is therefore
+    whole, and the newest one counts.
+
+    Args:
+        writer: torch's or tensorboardX's `SummaryWriter`: what `supports` accepts.
+        report: The report.
+        step: Step at which the report is adopted; never lower than before, since TensorBoard's fast loader
+            drops what it has read above the step of a newcomer.
+
+    Raises:
+        ValueError: If the writer is not one of those.
+        ReportError: If the report is larger than a reader accepts.
+        ModuleNotFoundError: If neither TensorBoard nor tensorboardX is installed.
+    """
+    if not supports(writer):
+        raise ValueError(
+            f"Expected torch's or tensorboardX's SummaryWriter, got {type(writer).__name__}: "
+            "pass `logger.experiment` of a TensorBoardLogger."
+        )
+    text = report.to_json().encode()
+    if len(text) > MAX_REPORT_BYTES:
+        raise ReportError(f"Expected a report of at most {MAX_REPORT_BYTES} bytes, got {len(text)}.")
+    file_writer = writer._get_file_writer()
+    refused: TypeError | None = None
+    for module in _SUMMARY_MODULES:
+        try:
+            summary = _summary(importlib.import_module(module).Summary(), report.metric, text)
+        except ModuleNotFoundError:
+            continue
+        try:
+            file_writer.add_summary(summary, step)
+        except TypeError as error:  # the writer's messages are of the other package
+            refused = error
+            continue
+        writer.flush()  # torch's writer would otherwise wait for up to two minutes
+        return
+    if refused is not None:
+        raise refused
+    raise ModuleNotFoundError(
+        "Writing a report needs TensorBoard: pip install 'foretrain[tensorboard]' (or tensorboardX)."
+    )
+
+
+def read_report(datum: Any) -> Report:
+    """Reads a report from what TensorBoard's data provider returns for one step.
+
+    Args:
+        datum: A `TensorDatum`, or its array: one string.
+
+    Returns:
+        The report.
+
+    Raises:
+        ReportError: If it holds no report, is too large, or was written by a later version.
+    """
+    array = getattr(datum, "numpy", datum)
+    if getattr(array, "size", None) != 1:
+        raise ReportError("Expected one string, got a tensor of another shape.")
+    text = array.item()
+    if not isinstance(text, bytes | str):
+        raise ReportError(f"Expected a string, got {type(text).__name__}.")
+    return Report.from_json(text)
+
+
+def _summary(summary: Any, metric: str, text: bytes) -> Any:
+    value = summary.value.add()
+    value.tag = report_tag(metric)
+    value.metadata.plugin_data.plugin_name = PLUGIN_NAME
+    value.metadata.plugin_data.content = CONTENT
+    value.metadata.MergeFromString(_DATA_CLASS_TENSOR)
+    value.tensor.dtype = _DT_STRING
+    value.tensor.tensor_shape.SetInParent()  # a scalar
+    value.tensor.string_val.append(text)
+    return summary

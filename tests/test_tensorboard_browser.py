@@ -1,0 +1,350 @@
+"""The Scaling tab in a real browser: what is drawn, what can be done with it, and what must stay inert."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from foretrain.report import Band, JointReport, LawFit, NamedProjection, Report
+
+pytestmark = pytest.mark.browser
+pytest.importorskip("tensorboard")
+pytest.importorskip("torch")
+playwright_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install playwright")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+if CHROMIUM is None:
+    pytest.skip("needs Chromium on the PATH", allow_module_level=True)
+
+HOSTILE = ["<img src=x onerror=window.parent.hit=1>", "__proto__", "constructor", "w" * 200]
+
+
+def load_demo() -> ModuleType:
+    path = Path(__file__).parent.parent / "docs" / "screenshots.py"
+    spec = importlib.util.spec_from_file_location("screenshots", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+demo = load_demo()
+LARGEST, FLAGGED = (demo.demo_report(n).run for n in (demo.SIZES[-1], demo.FLAGGED))
+
+
+def joint_report(curves: Any, *, at_data: float | None = None) -> JointReport:
+    """A canned law: what is tested here is how a law is shown, not how it is found."""
+    if len(curves) < 3:
+        return JointReport("too_few_sizes", "Two sizes do not fix a law of size: a third is needed.")
+    xs = [1e4 * 10 ** (i / 10) for i in range(41)]
+    ys = [demo.error_of(x, 5e4) for x in xs]
+    return JointReport(
+        "ok",
+        runs=tuple(curve.run for curve in curves),
+        fit=LawFit("chinchilla", {"E": 1.05}),
+        by_size=Band(
+            tuple(xs), tuple(ys), {"0.9": tuple(0.95 * y for y in ys)}, {"0.9": tuple(1.05 * y for y in ys)}
+        ),
+        at_data=5e4,
+        projections=(NamedProjection("10x", 7e6, 5e4, 1.36, {"0.9": 1.3}, {"0.9": 1.42}),),
+    )
+
+
+@pytest.fixture(scope="module")
+def logdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from torch.utils.tensorboard import SummaryWriter
+
+    from foretrain.tensorboard.summary import write_report
+
+    root: Path = tmp_path_factory.mktemp("runs")
+    demo.write_demo(root)
+    hostile = [demo.demo_report(20_000 + i, study="<b>study</b>") for i, _ in enumerate(HOSTILE)]
+    for name, found in zip(HOSTILE, hostile, strict=True):
+        writer = SummaryWriter(str(root / name))
+        values = {**vars(found), "metric": "acc", "doubts": ("<script>window.parent.hit=1</script>",)}
+        write_report(writer, Report(**values), 1)
+        writer.close()
+    return root
+
+
+@pytest.fixture(scope="module")
+def address(logdir: Path) -> Iterator[str]:
+    patch = pytest.MonkeyPatch()
+    patch.setattr("foretrain.analysis.joint_report", joint_report)
+    with demo.tensorboard_url(logdir) as url:
+        yield url
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=demo.CHROMIUM_FLAGS)
+        yield browser
+        browser.close()
+
+
+class Tab:
+    """The opened tab: its frame, its page, and what the console complained of.
+
+    Most tests open the frame's own address: TensorBoard's application around it takes seconds to start.
+    """
+
+    def __init__(
+        self, browser: Any, address: str, *, width: int = 1280, dark: bool = False, hosted: bool = False
+    ) -> None:
+        self.complaints: list[str] = []
+        context = browser.new_context(
+            viewport={"width": width, "height": 1100}, color_scheme="dark" if dark else "light"
+        )
+        self.page = context.new_page()
+        self.page.on("console", lambda message: self.hear(message))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        if hosted:
+            self.frame = demo.open_tab(self.page, address)
+        else:
+            self.page.goto(f"{address}data/plugin_entry.html?name=foretrain")
+            self.page.wait_for_selector(demo.DRAWN, state="attached")
+            self.frame = self.page.main_frame
+
+    def hear(self, message: Any) -> None:
+        if message.type == "error" and "plugin/foretrain" in message.location.get("url", ""):
+            self.complaints.append(message.text)
+
+    def count(self, selector: str) -> int:
+        return int(self.frame.locator(selector).count())
+
+    def text(self, selector: str) -> str:
+        return str(self.frame.locator(selector).first.inner_text())
+
+    def to_size(self) -> None:
+        self.frame.click("text=Model size")
+        self.frame.wait_for_selector(".chart[aria-busy=false] .final", state="attached")
+
+
+@pytest.fixture
+def tab(browser: Any, address: str) -> Iterator[Tab]:
+    tab = Tab(browser, address)
+    yield tab
+    tab.page.context.close()
+    assert tab.complaints == []
+
+
+def test_the_runs_their_laws_and_the_projections_are_drawn(tab: Tab) -> None:
+    assert tab.count(".chart .points") == 6
+    assert tab.count(".chart .points.flagged") == 1
+    assert tab.count(".chart .law:not(.beyond)") == 6
+    assert tab.count(".chart .law.selected.beyond") == 1
+    assert tab.count(".chart .band") == 1
+    assert tab.count(".chart .projection") == 4
+    assert tab.count(".chart .projection.planned") == 1
+    guides = tab.frame.eval_on_selector_all(".guide-label", "all => all.map(e => e.textContent)")
+    assert guides == ["planned end · 2x", "10x", "100x"]
+    assert LARGEST in tab.text(".detail h2")
+    assert re.search(r"At 10x the data .*90\s% between 1\.\d{3} and 1\.\d{3}\.", tab.text(".headline"))
+    assert "The learning rate has not decayed yet" in tab.text(".doubts")
+
+
+def test_the_axes_are_logarithmic_and_their_labels_do_not_touch(tab: Tab) -> None:
+    ticks = tab.frame.eval_on_selector_all(
+        ".chart .tick[text-anchor=middle]",
+        """all => all.map(e => ({
+            text: e.textContent, x: +e.getAttribute('x'), box: e.getBoundingClientRect()}))""",
+    )
+    at = {tick["text"]: tick["x"] for tick in ticks}
+    assert at["100k"] - at["10k"] == pytest.approx(at["1M"] - at["100k"], abs=0.5)
+    boxes = [tick["box"] for tick in ticks]
+    assert all(a["right"] + 3 < b["left"] for a, b in itertools.pairwise(boxes))
+
+
+def test_a_run_is_chosen_in_the_table_or_the_legend(tab: Tab) -> None:
+    tab.frame.click(f'tbody button[title="{FLAGGED}"]')
+    assert FLAGGED in tab.text(".detail h2")
+    assert "lies above" in tab.text(".detail .flags")
+    assert tab.count(".chart .points.flagged.selected") == 1
+    smallest = demo.demo_report(demo.SIZES[0]).run
+    tab.frame.click(f'.legend button[title="{smallest}"]')
+    assert smallest in tab.text(".detail h2")
+    assert tab.frame.evaluate("document.activeElement.dataset.key").startswith("legend")
+
+
+def test_the_table_says_the_same_and_sorts(tab: Tab) -> None:
+    rows = tab.frame.locator(".runs tbody tr")
+    assert rows.count() == 6
+    last = rows.last.inner_text()
+    assert all(part in last for part in ("bytes-n697k", "697k", "50k", "ok"))
+    assert re.search(r"1\.\d{3} – 1\.\d{3}", last)
+    assert "flagged" in tab.frame.locator(".runs tr", has_text="n392k").inner_text()
+    tab.frame.click(".runs th.last button")
+    tab.frame.click(".runs th.last button")
+    assert tab.frame.get_attribute(".runs th.last", "aria-sort") == "descending"
+    assert "n392k" in rows.first.inner_text()
+
+
+def test_the_size_axis_shows_the_law_across_the_runs(tab: Tab) -> None:
+    tab.to_size()
+    assert tab.count(".chart .final") == 6
+    assert tab.count(".chart .final.flagged.unused") == 1
+    assert tab.count(".chart .law.joint") == 2
+    assert tab.count(".chart .band") == 1
+    assert tab.count(".chart .projection .bar") == 1
+    assert "bytes-n392k: flagged" in tab.text(".detail")
+    assert "A model of 7M parameters is projected to reach val_loss 1.360" in tab.text(".headline")
+    with tab.page.expect_response(re.compile("/law")):
+        tab.frame.uncheck(".check input")
+    tab.frame.wait_for_function("!document.querySelector('.final.unused')")
+    assert "flagged" not in tab.text(".detail")
+
+
+def test_the_filter_chooses_the_runs_and_their_law(tab: Tab) -> None:
+    tab.to_size()
+    tab.frame.fill("input[type=search]", "n15k|n41k")
+    tab.frame.wait_for_selector(".plot .notice")
+    assert "a third is needed" in tab.text(".plot .notice")
+    assert tab.count(".runs tbody tr") == 2
+    tab.frame.fill("input[type=search]", "(")
+    assert tab.frame.get_attribute("input[type=search]", "aria-invalid") == "true"
+    assert tab.count(".runs tbody tr") == 6
+    tab.frame.fill("input[type=search]", "no such run")
+    assert (
+        "No run passes the filter" in tab.text(".plot") + tab.text(".runs")
+        or tab.count(".runs tbody tr") == 0
+    )
+
+
+def test_values_are_read_by_pointer_and_by_keyboard(tab: Tab) -> None:
+    tab.frame.hover(".chart .projection.planned .mark")
+    assert "planned end" in tab.text(".tip")
+    assert "90 %" in tab.text(".tip")
+    tab.frame.focus(".chart")
+    tab.page.keyboard.press("End")
+    assert tab.text("[role=status]").startswith("100x, projected 1.")
+    tab.page.keyboard.press("Home")
+    assert "at 1.6k training examples seen" in tab.text("[role=status]")
+    tab.page.keyboard.press("ArrowUp")
+    assert FLAGGED in tab.text(".detail h2")
+    tab.page.keyboard.press("Escape")
+    assert tab.frame.locator(".tip").is_hidden()
+
+
+def test_names_and_messages_are_inert(tab: Tab) -> None:
+    tab.frame.locator("label", has_text="Metric").locator("select").select_option("acc")
+    tab.frame.wait_for_selector("h1:text-is('acc')")
+    titles = tab.frame.eval_on_selector_all(".runs tbody button", "all => all.map(e => e.title)")
+    assert sorted(titles) == sorted(HOSTILE)
+    for title in HOSTILE:
+        tab.frame.evaluate(
+            "t => [...document.querySelectorAll('tbody button')].find(e => e.title === t).click()", title
+        )
+        assert title in tab.text(".detail h2")
+    assert "<script>" in tab.text(".doubts")
+    assert tab.count("main img, main script") == 0
+    assert tab.page.evaluate("window.hit") is None
+    tab.to_size()
+    assert tab.count(".chart .final") == len(HOSTILE)
+    width = tab.frame.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+    assert width[0] <= width[1]
+
+
+def test_dark_mode_follows_tensorboard(browser: Any, address: str) -> None:
+    tab = Tab(browser, address, dark=True, hosted=True)
+    shade = "getComputedStyle(document.querySelector('.card')).backgroundColor"
+    assert tab.frame.evaluate("document.documentElement.dataset.theme") == "dark"
+    dark = tab.frame.evaluate(shade)
+    tab.page.evaluate("document.body.classList.remove('dark-mode')")
+    tab.frame.wait_for_selector("html[data-theme=light]")
+    assert tab.frame.evaluate(shade) != dark
+    assert tab.complaints == []
+    tab.page.context.close()
+
+
+def test_a_narrow_window_needs_no_sideways_scrolling(browser: Any, address: str) -> None:
+    tab = Tab(browser, address, width=420)
+    for prepare in (lambda: None, tab.to_size):
+        prepare()
+        width = tab.frame.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+        assert width[0] <= width[1]
+    assert tab.frame.locator(".runs td.ten").first.bounding_box()["width"] > 200
+    tab.page.context.close()
+
+
+def test_the_page_names_itself(tab: Tab) -> None:
+    assert tab.frame.evaluate("[document.title, document.documentElement.lang]") == ["Scaling", "en"]
+    assert tab.frame.get_attribute(".chart", "aria-label").startswith(
+        "val_loss against training examples seen"
+    )
+
+
+def test_a_fault_of_the_server_is_told_and_can_be_retried(tab: Tab) -> None:
+    tab.page.route("**/runs*", lambda route: route.fulfill(status=500, body="<b>broken</b>"))
+    tab.frame.evaluate("document.querySelector('select').dispatchEvent(new Event('change'))")
+    tab.frame.wait_for_selector("[role=alert]:not([hidden])")
+    assert "<b>broken</b>" in tab.text("[role=alert]")
+    tab.page.unroute("**/runs*")
+    tab.frame.click("text=Try again")
+    tab.frame.wait_for_selector("[role=alert]", state="hidden")
+    assert tab.count(".chart .points") == 6
+    tab.complaints.clear()  # the browser itself reports the 500
+
+
+def test_a_late_answer_does_not_replace_a_newer_one(tab: Tab) -> None:
+    held: list[Any] = []
+
+    def hold(route: Any) -> None:
+        if "metric=acc" in route.request.url:
+            held.append(route)
+        else:
+            route.continue_()
+
+    tab.page.route("**/runs*", hold)
+    choose = tab.frame.locator("label", has_text="Metric").locator("select")
+    choose.select_option("acc")
+    with tab.page.expect_response(re.compile("metric=val_loss")):
+        choose.select_option("val_loss")
+    while not held:
+        tab.page.wait_for_timeout(50)
+    held[0].continue_()
+    tab.page.wait_for_timeout(300)
+    assert tab.text("h1") == "val_loss"
+
+
+def test_the_tab_follows_tensorboards_reload(browser: Any, address: str) -> None:
+    tab = Tab(browser, address, hosted=True)
+    assert tab.page.evaluate("document.querySelector('iframe').title") == "Scaling"
+    with tab.page.expect_response(re.compile("plugin/foretrain/runs")):
+        tab.page.click("[aria-label*='Reload'], .reload-button")
+    assert tab.count(".chart .points") == 6
+    asked: list[str] = []
+    tab.page.on("request", lambda request: asked.append(request.url))
+    tab.page.evaluate("document.querySelector('iframe').style.display = 'none'")  # as behind another tab
+    tab.page.click("[aria-label*='Reload'], .reload-button")
+    tab.page.wait_for_timeout(500)
+    assert not [url for url in asked if "plugin/foretrain" in url]
+    with tab.page.expect_response(re.compile("plugin/foretrain/runs")):
+        tab.page.evaluate("document.querySelector('iframe').style.display = ''")
+    assert tab.complaints == []
+    tab.page.context.close()
+
+
+def test_without_runs_the_page_shows_how_to_write_some(browser: Any, address: str) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    empty = {"metric": None, "metrics": [], "runs": [], "version": "", "hidden": 0}
+    page.route(
+        "**/runs*", lambda route: route.fulfill(body=json.dumps(empty), content_type="application/json")
+    )
+    page.goto(f"{address}data/plugin_entry.html?name=foretrain")
+    page.wait_for_selector(".state:not([hidden]) code")
+    frame = page.main_frame
+    assert "ScalingLawMonitor" in frame.locator(".state:not([hidden]) code").inner_text()
+    assert frame.locator(".body").is_hidden()
+    context.close()

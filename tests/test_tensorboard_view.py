@@ -1,0 +1,223 @@
+"""What the Scaling tab shows, as pure functions of reports."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+
+import pytest
+
+from foretrain.flags import Flag, FlagKind
+from foretrain.report import Band, JointReport, LawFit, NamedProjection, Report
+from foretrain.tensorboard.rows import MAX_CURVE, MAX_POINTS, amount, entry, figure
+from foretrain.tensorboard.view import chosen, law_view, natural, runs_view, value_at
+
+FLAG = Flag(FlagKind.ABOVE_FAMILY, 10, "Above what the others predict.")
+
+
+def report(run: str = "a", params: float | None = 1e4, n: int = 100, **changes: object) -> Report:
+    """A run whose error is exactly 10 x^-0.25, with its law and two projections."""
+    xs = [100.0 * 1.05**i for i in range(n)]
+    grid = [100.0 * 10 ** (i / 40) for i in range(200)]
+
+    def law(x: float) -> float:
+        return 10 * x**-0.25
+
+    values: dict[str, object] = {
+        "run": run,
+        "metric": "val_loss",
+        "axis": "samples",
+        "step": n,
+        "params": params,
+        "points": tuple((x, law(x)) for x in xs),
+        "status": "ok",
+        "curve": Band(
+            x=tuple(grid),
+            median=tuple(map(law, grid)),
+            lower={"0.9": tuple(0.9 * law(x) for x in grid), "0.5": tuple(map(law, grid))},
+            upper={"0.9": tuple(1.1 * law(x) for x in grid)},
+        ),
+        "projections": (
+            NamedProjection("10x", params, 1e5, law(1e5), {"0.9": 0.5}, {"0.9": 0.6}, ("Far away.",)),
+            NamedProjection("planned end", params, 2e4, law(2e4), {}, {}),
+        ),
+        "doubts": ("One size only.",),
+    }
+    return Report(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def view_of(*entries: object) -> dict[str, object]:
+    found, selection = chosen(entries)  # type: ignore[arg-type]
+    return runs_view(found, metric="val_loss", selection=selection, unreadable={})
+
+
+def test_a_row_holds_what_the_report_says() -> None:
+    row = entry("a/b", report()).row
+    assert row["name"] == "a/b"
+    assert row["params"] == 1e4
+    assert len(row["points"]) == MAX_POINTS
+    assert row["points"][0] == [100.0, pytest.approx(10 * 100**-0.25, rel=1e-5)]
+    assert row["points"][-1][0] == row["data"]
+    assert row["last"] == row["points"][-1][1]
+    assert [p["name"] for p in row["projections"]] == ["planned end", "10x"]  # in order of data
+    assert row["projections"][0]["lower"] is None
+    assert row["doubts"] == ["One size only.", "10x: Far away."]
+    curve = row["curve"]
+    assert len(curve["x"]) == MAX_CURVE
+    assert curve["lower"][5] == pytest.approx(0.9 * curve["median"][5], rel=1e-4)
+
+
+def test_the_headline_says_the_projection_in_words() -> None:
+    words = entry("a", report()).row["headline"]
+    assert words == (
+        "At 10x the data (100k training examples seen), val_loss is projected to be 0.5623; "
+        "90\u00a0% between 0.5000 and 0.6000."
+    )
+    end = entry("a", report(projections=report().projections[1:])).row["headline"]
+    assert end.startswith("At its planned end (20k training examples seen), ")
+    assert end.endswith("0.8409.")
+    assert entry("a", report(projections=())).row["headline"] == ""
+
+
+@pytest.mark.parametrize(
+    ("x", "words"),
+    [(512, "512"), (1600, "1.6k"), (48_200_000, "48.2M"), (7e9, "7B"), (3e18, "3e+18"), (999_999, "1M")],
+)
+def test_amounts_in_words(x: float, words: str) -> None:
+    assert amount(x) == words
+
+
+def test_figures_keep_their_digits() -> None:
+    assert [figure(y) for y in (1.49, 12.0, 1234.0, 0.5)] == ["1.490", "12.00", "1234", "0.5000"]
+
+
+def test_nothing_of_a_hostile_report_reaches_the_page_unchecked() -> None:
+    nan = float("nan")
+    bad = report(
+        params="many",
+        planned=-1,
+        study={"a": 1},
+        points=((nan, 1.0), (1.0, -2.0), (math.inf, 1.0), (10.0, 2.0)),
+        excluded=[1, 2],
+        curve=Band(x=("1", 2.0, None), median=(1.0, nan, 2.0), lower={"0.9": ()}, upper={}),
+        projections=(
+            NamedProjection("x", None, nan, 1.0),
+            NamedProjection(["2x"], 10**400, 5.0, 1.0, {"0.9": "low"}, None),  # type: ignore[arg-type]
+        ),
+        fits=(LawFit("law", ["A"], weight=nan),),  # type: ignore[arg-type]
+        doubts=tuple("d" * 10_000 for _ in range(1)) + tuple(str(i) for i in range(1000)),
+        flags=(dataclasses.replace(FLAG, message=12),),  # type: ignore[arg-type]
+    )
+    item = entry("__proto__", bad)
+    assert item.points == ((10.0, 2.0),)
+    assert item.row["params"] is None
+    assert item.row["curve"] is None
+    assert len(item.row["projections"]) == 1
+    text = json.dumps(view_of(item), allow_nan=False)
+    assert len(text) < 20_000
+    law = law_view([item], JointReport("ok"), metric="m", axis="samples", exclude=())
+    json.dumps(law, allow_nan=False)
+
+
+def test_runs_are_chosen_by_study_and_axis() -> None:
+    entries = [
+        entry("b10", report(params=5.0, study="s")),
+        entry("b9", report(params=5.0, study="s")),
+        entry("small", report(params=1.0, study="s")),
+        entry("unsized", report(params=None, study="s")),
+        entry("tokens", report(study="s", axis="tokens")),
+        entry("other", report(study="t")),
+    ]
+    found, selection = chosen(entries)
+    assert [item.run for item in found] == ["small", "b9", "b10", "unsized"]
+    assert selection == {
+        "study": "s",
+        "studies": ["s", "t"],
+        "axis": "samples",
+        "axes": ["samples", "tokens"],
+    }
+    assert [item.run for item in chosen(entries, axis="tokens")[0]] == ["tokens"]
+    assert [item.run for item in chosen(entries, study="t", axis="none such")[0]] == ["other"]
+    assert chosen([]) == ([], {"study": None, "studies": [], "axis": None, "axes": []})
+
+
+def test_the_first_run_shown_is_the_largest_that_is_sound() -> None:
+    sound, flagged = entry("sound", report(params=2.0)), entry("flagged", report(params=9.0, flags=(FLAG,)))
+    short = entry("short", report(params=5.0, status="too_few_points", curve=None))
+    assert view_of(sound, flagged, short)["default_run"] == "sound"
+    assert view_of(flagged, short)["default_run"] == "short"
+    assert view_of(flagged)["default_run"] == "flagged"
+
+
+def test_many_runs_are_thinned_to_what_a_browser_draws() -> None:
+    item = entry("a", report())
+    runs = view_of(*(dataclasses.replace(item, run=f"r{i}") for i in range(1000)))["runs"]
+    assert all(len(run["points"]) == len(run["curve"]["x"]) == 12 for run in runs)  # type: ignore[attr-defined]
+    assert runs[0]["points"][-1] == item.row["points"][-1]  # type: ignore[index]
+
+
+def test_an_error_between_points_is_measured_and_beyond_them_projected() -> None:
+    item = entry("a", report())
+    for x, measured in ((1000.0, True), (50_000.0, False)):
+        found = value_at(item, x)
+        assert found is not None
+        assert found[0] == pytest.approx(10 * x**-0.25, rel=1e-4)
+        assert found[1] is measured
+    assert value_at(item, 1.0) is None
+    assert value_at(entry("b", report(curve=None)), 50_000.0) is None
+
+
+def joint(**changes: object) -> JointReport:
+    values: dict[str, object] = {
+        "status": "ok",
+        "runs": ("a", "b", "c"),
+        "fit": LawFit("chinchilla", {"E": 1.0}),
+        "by_size": Band((1e4, 1e6), (2.0, 1.5), {"0.9": (1.9, 1.3)}, {"0.9": (2.1, 1.7)}),
+        "at_data": 5000.0,
+        "projections": (
+            NamedProjection("10x", 1e7, 5000.0, 1.25, {"0.9": 1.0}, {"0.9": 1.5}, ("Far.",)),
+            NamedProjection("2x", 2e6, 5000.0, 1.4),
+        ),
+    }
+    return JointReport(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def test_the_law_across_the_runs() -> None:
+    entries = [
+        entry("a", report("a", 1e4)),
+        entry("b", report("b", 1e5)),
+        entry("c", report("c", 1e6, n=60)),  # has not been at 5000 yet
+        entry("f", report("f", 1e6, flags=(FLAG,))),
+        entry("u", report("u", None)),
+    ]
+    view = law_view(entries, joint(), metric="val_loss", axis="samples", exclude={"f"})
+    assert view["at_label"] == "5k training examples seen"
+    assert [(p["name"], p["measured"], p["used"]) for p in view["finals"]] == [
+        ("a", True, True),
+        ("b", True, True),
+        ("c", False, True),
+        ("f", True, False),
+    ]
+    assert view["left_out"] == [["f", "flagged"], ["u", "its number of parameters is not known"]]
+    assert [p["name"] for p in view["projections"]] == ["2x", "10x"]
+    assert view["by_size"]["upper"] == [2.1, 1.7]
+    assert view["doubts"] == ["Far."]
+    assert view["headline"] == (
+        "A model of 10M parameters is projected to reach val_loss 1.250; 90\u00a0% between 1.000 and 1.500."
+    )
+
+
+def test_without_a_law_the_errors_are_shown_where_all_runs_have_been() -> None:
+    entries = [entry("a", report("a", 1e4)), entry("b", report("b", 1e5, n=60))]
+    silent = JointReport("too_few_sizes", "A third size is needed.")
+    view = law_view(entries, silent, metric="val_loss", axis="samples", exclude=())
+    assert view["sentence"] == "A third size is needed."
+    assert view["at_data"] == pytest.approx(entries[1].points[-1][0], rel=1e-5)
+    assert all(final["measured"] for final in view["finals"])
+    assert view["left_out"] == []
+    assert view["by_size"] is None
+
+
+def test_names_sort_as_people_read_them() -> None:
+    assert sorted(["w10", "w9", "", "10", "9a", "ü"], key=natural) == ["", "9a", "10", "w9", "w10", "ü"]
