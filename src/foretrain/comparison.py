@@ -1,0 +1,176 @@
+"""What runs say together: which may be compared, which lies off the others, and the law they share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from foretrain.family import MIN_SIZES, FamilyModel, model_family
+from foretrain.fitting import FitStatus, fit
+from foretrain.laws.law import Array
+from foretrain.projection import LEVELS, band, named_projection
+from foretrain.report import JointReport, LawFit
+from foretrain.uncertainty import quantile_factor
+
+MAX_FAMILY_POINTS = 2000
+"""Points that enter a joint fit; longer curves are thinned."""
+
+MAX_CHECKED = 24
+"""Runs up to which each is checked against all others."""
+
+OFF_LEVEL = 0.98
+"""A run is off the curve above this central interval of what the others predict ..."""
+
+OFF_POINTS = 3
+"""... at this many validations in a row, the last among them."""
+
+SIZE_SCALES = (2.0, 10.0)
+SIZE_REACH = 100.0
+SIZE_GRID = 64
+
+NOT_COMPARED = frozenset({"schedule"})
+"""Conventions that may differ between runs that are fitted together."""
+
+
+@dataclass(frozen=True)
+class RunCurve:
+    """One run's points along the data axis.
+
+    Attributes:
+        run: Name of the run.
+        params: Trainable parameters; 0 where unknown.
+        points: (data seen, metric), ascending in data.
+        conventions: How things were counted.
+    """
+
+    run: str
+    params: float
+    points: tuple[tuple[float, float], ...] = ()
+    conventions: dict[str, str] = field(default_factory=dict)
+
+
+def comparable(own: RunCurve, others: Sequence[RunCurve]) -> list[RunCurve]:
+    """The other runs that were counted by the same conventions and have points and a known size."""
+    return [c for c in others if c.points and c.params > 0 and _signature(c) == _signature(own)]
+
+
+def _signature(curve: RunCurve) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted(item for item in curve.conventions.items() if item[0] not in NOT_COMPARED))
+
+
+def _arrays(curves: Sequence[RunCurve]) -> tuple[Array, Array, Array]:
+    most = max(MAX_FAMILY_POINTS // max(len(curves), 1), 8)
+    rows = []
+    for curve in curves:
+        index = np.unique(np.linspace(0, len(curve.points) - 1, min(most, len(curve.points))).astype(int))
+        rows += [(curve.params, *curve.points[i]) for i in index]
+    n, d, y = np.array(rows, dtype=float).T
+    return n, d, y
+
+
+def off_curve(own: RunCurve, others: Sequence[RunCurve]) -> dict[str, float] | None:
+    """Whether a run lies above what the others predict for its size and data.
+
+    Args:
+        own: The run.
+        others: Runs of at least three sizes that may be compared with it.
+
+    Returns:
+        The evidence, or None: fewer than three sizes, no points at data that the others have reached, or
+        nothing amiss at any of the last three of those.
+    """
+    if len({c.params for c in others}) < MIN_SIZES or own.params <= 0:
+        return None
+    n, d, y = _arrays(others)
+    reached = [(x, value) for x, value in own.points if 0.1 * d.max() <= x <= 1.5 * d.max()]
+    if len(reached) < OFF_POINTS:
+        return None
+    x, value = (np.array(values) for values in zip(*reached[-OFF_POINTS:], strict=True))
+    mean, deviation = model_family(n, d, y).log_moments(np.full_like(x, own.params), x)
+    upper = mean + quantile_factor(OFF_LEVEL) * deviation
+    if not (np.log(value) > upper).all():
+        return None
+    return {
+        "data": float(x[-1]),
+        "value": float(value[-1]),
+        "predicted": float(np.exp(mean[-1])),
+        "upper": float(np.exp(upper[-1])),
+        "deviations": float((np.log(value[-1]) - mean[-1]) / deviation[-1]),
+    }
+
+
+def sound_runs(curves: Sequence[RunCurve]) -> list[RunCurve]:
+    """The runs that do not lie off the curve of the others; the worst is left out first, then all again."""
+    sound = list(curves)
+    while MIN_SIZES < len(sound) <= MAX_CHECKED:
+        found = {c.run: off_curve(c, [o for o in sound if o is not c]) for c in sound}
+        worst = max((run for run in found), key=lambda run: (found[run] or {}).get("deviations", 0.0))
+        if found[worst] is None:
+            break
+        sound = [c for c in sound if c.run != worst]
+    return sound
+
+
+def joint_report(
+    curves: Sequence[RunCurve],
+    *,
+    at_data: float | None = None,
+    target_params: Sequence[float] = (),
+    levels: Sequence[float] = LEVELS,
+) -> JointReport:
+    """What runs of several sizes say together.
+
+    Args:
+        curves: The runs. Those counted by other conventions than most are left out, and that is said.
+        at_data: The data that the statement about size is for, in the axis's unit; the largest amount that
+            every size has reached if None.
+        target_params: Model sizes to project to, beside 2 and 10 times the largest.
+        levels: Nominal levels of the intervals.
+
+    Returns:
+        The joint law with its projections, or a status that says why there is none.
+    """
+    usable = [c for c in curves if c.points and c.params > 0]
+    signatures = [_signature(c) for c in usable]
+    kept = [c for c in usable if _signature(c) == max(signatures, key=signatures.count)]
+    names = tuple(c.run for c in kept)
+    if len({c.params for c in kept}) < MIN_SIZES:
+        status = FitStatus.TOO_FEW_SIZES
+        return JointReport(status=status.value, sentence=status.sentence, runs=names)
+    n, d, y = _arrays(kept)
+    model = model_family(n, d, y)
+    if at_data is None:
+        reached = {size: d[n == size].max() for size in np.unique(n)}
+        at_data = float(min(reached.values()))
+    law = fit("chinchilla", np.stack([n, d]), y) if y.size > 5 else None
+    status = model.reasons[0] if model.reasons else FitStatus.OK
+    sentence = status.sentence
+    if len(kept) < len(usable):
+        sentence += f" {len(usable) - len(kept)} runs counted by other conventions were left out."
+    if not model.n_scores:
+        sentence += " The intervals are not calibrated: a fourth size would tell how far to trust the law."
+    sizes = [(f"{scale:g}x size", scale * float(n.max())) for scale in SIZE_SCALES]
+    sizes += [(f"{size:g} parameters", float(size)) for size in target_params]
+    grid = np.geomspace(n.min(), SIZE_REACH * n.max(), SIZE_GRID)
+    return JointReport(
+        status=status.value,
+        sentence=sentence,
+        runs=names,
+        fit=None
+        if law is None
+        else LawFit("chinchilla", law.parameters, 1.0, law.status.value, law.status.sentence),
+        by_size=band(lambda sizes: _at(model, sizes, at_data), grid, levels),
+        at_data=at_data,
+        projections=tuple(
+            named_projection(
+                name, _at(model, np.array([size]), at_data), params=size, data=at_data, levels=levels
+            )
+            for name, size in sizes
+        ),
+    )
+
+
+def _at(model: FamilyModel, sizes: Array, data: float) -> tuple[Array, Array]:
+    return model.log_moments(sizes, np.full_like(sizes, data))

@@ -1,0 +1,178 @@
+"""The predictive distribution over model size and data: the joint law averaged over a family of runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from foretrain.fitting import MAX_CONTRAST, FitStatus, project, ratio, safe_log
+from foretrain.laws import LAWS
+from foretrain.laws.law import Array
+from foretrain.uncertainty import SCALE_DISTANCE, SCALE_RESIDUAL, SCALE_SPREAD, SLOPE_PRIOR
+
+LAW = LAWS["chinchilla"]
+
+RECENCY = 2.0
+"""A point at D counts `(D / D_max) ** RECENCY`, as along one curve."""
+
+NEARNESS = 2.0
+"""A run of size N counts `(N / N_max) ** NEARNESS`: the sizes next to the larger ones decide."""
+
+TEMPER = 2.0
+"""A pair of exponents counts its residual sum of squares to the power -TEMPER, however many points there are:
+the points of one run are not independent, so a family counts as four independent observations. Chosen, like
+NEARNESS, on the published runs of Gadre 2024, Hoffmann 2022 (as read by Besiroglu 2024) and Porian 2024."""
+
+BANDWIDTH = 0.15
+"""Width, in ln D, over which the deviations that all runs share at the same D are averaged."""
+
+FADE = 0.35
+"""Distance in ln D beyond the last point over which a shared deviation is forgotten."""
+
+MIN_SIZES = 3
+"""Fewer sizes do not identify a law of model size."""
+
+
+@dataclass(frozen=True)
+class FamilyModel:
+    """The joint law averaged over its exponents, ready to be asked anywhere.
+
+    Attributes:
+        reasons: What is in doubt, the gravest first.
+        unit: Smallest N and smallest D, shape (2,).
+        y_unit: Geometric mean of y, in the metric's unit.
+        top: Largest N and D, in `unit`, shape (2,).
+        exponents: The pairs (alpha, beta), shape (2, m).
+        coefficients: E, A and B of each pair, shape (m, 3).
+        weights: The share of each pair, shape (m,), sum 1.
+        shared: Deviations from the law at the points: ln D / unit, weight, log deviation; shape (3, n).
+        noise: Standard deviation of one new log measurement about the law.
+        drift: Log slope along N and along D that distance adds to the uncertainty, shape (2,).
+        inflation: By how much the family's past forecasts of its own larger sizes missed more than they
+            said; at least 1.
+        n_scores: How many larger sizes that was learned from; with none the intervals are uncalibrated.
+    """
+
+    reasons: tuple[FitStatus, ...]
+    unit: Array
+    y_unit: float
+    top: Array
+    exponents: Array
+    coefficients: Array
+    weights: Array
+    shared: Array
+    noise: float
+    drift: Array
+    inflation: float = 1.0
+    n_scores: int = 0
+
+    def log_moments(self, n: Array, d: Array) -> tuple[Array, Array]:
+        """Mean and standard deviation of the log of one new measurement at sizes n and data d, shape (k,)."""
+        x = ratio(np.stack([n, d]), self.unit[:, None])
+        mean, spread = self._law_moments(x)
+        beyond = np.maximum(np.log(x) - np.log(self.top[:, None]), 0.0)
+        mean = mean + self.shared_deviation(np.log(x[1])) * np.exp(-beyond[1] / FADE)
+        variance = self.noise**2 + SCALE_SPREAD**2 * spread + ((self.drift[:, None] * beyond) ** 2).sum(axis=0)
+        return mean + np.log(self.y_unit), self.inflation * np.sqrt(variance)
+
+    def shared_deviation(self, log_d: Array) -> Array:
+        """By how much the runs together lie off the law at each ln (D / unit), in log units.
+
+        Runs that read the same data in the same order share their ups and downs; a law that is not exact
+        leaves a deviation that all sizes share. Both show in a new run at the same D.
+        """
+        at, weight, deviation = self.shared
+        near = np.clip(log_d, at.min(), at.max())[:, None]
+        squared = ((near - at) / BANDWIDTH) ** 2
+        kernel = np.exp(-0.5 * (squared - squared.min(axis=1, keepdims=True))) * weight
+        return np.asarray(kernel @ deviation / kernel.sum(axis=1))
+
+    def _law_moments(self, x: Array) -> tuple[Array, Array]:
+        logs = safe_log(np.einsum("mk,mkn->mn", self.coefficients, LAW.basis(x, self.exponents)))
+        mean = self.weights @ logs
+        return mean, np.maximum(self.weights @ logs**2 - mean**2, 0.0)
+
+
+def model_family(n: Array, d: Array, y: Array) -> FamilyModel:
+    """Averages the joint law over its exponents and calibrates it on the family's own larger sizes.
+
+    Every pair of exponents is solved for E, A and B (variable projection) and counts by how well it describes
+    the points, those of large models late in training above all. Then each size from the fourth on is
+    forecast from the smaller ones alone; where those forecasts missed by more than they said, the standard
+    deviation is scaled up.
+
+    Args:
+        n: Model size of each point, shape (k,), in parameters. Positive.
+        d: Data seen at each point, shape (k,). Positive.
+        y: The metric there, shape (k,), in its own unit. Positive.
+
+    Returns:
+        The averaged law. Look at `reasons` before trusting it.
+    """
+    model = _average_exponents(n, d, y)
+    sizes = np.unique(n)
+    scores = []
+    for size in sizes[MIN_SIZES:]:
+        smaller, held_out = n < size, n == size
+        held_out &= d >= d[held_out].max() / 3.0
+        mean, deviation = _average_exponents(n[smaller], d[smaller], y[smaller]).log_moments(
+            n[held_out], d[held_out]
+        )
+        scores.append(float(np.sqrt(np.mean(((np.log(y[held_out]) - mean) / deviation) ** 2))))
+    if not scores:
+        return model
+    return replace(model, inflation=max(1.0, float(np.mean(scores))), n_scores=len(scores))
+
+
+def _average_exponents(n: Array, d: Array, y: Array) -> FamilyModel:
+    unit, y_unit = np.array([n.min(), d.min()]), float(np.exp(np.mean(np.log(y))))
+    x, v = ratio(np.stack([n, d]), unit[:, None]), ratio(y, y_unit, largest=MAX_CONTRAST)
+    w = (d / d.max()) ** RECENCY * (n / n.max()) ** NEARNESS
+    w = w / w.mean()
+    exponents = LAW.grid(x)
+    solved = project(LAW.basis(x, exponents), v, w)
+    log_share = -TEMPER * np.log(solved.rss + 1e-12 * w.sum())
+    share = np.exp(log_share - log_share.max())
+    model = FamilyModel(
+        reasons=_doubts(n, d, y, w),
+        unit=unit,
+        y_unit=y_unit,
+        top=x.max(axis=1),
+        exponents=exponents,
+        coefficients=solved.coefficients,
+        weights=share / share.sum(),
+        shared=np.zeros((3, 1)),
+        noise=0.0,
+        drift=np.zeros(2),
+    )
+    mean, _ = model._law_moments(x)
+    model = replace(model, shared=np.stack([np.log(x[1]), w + 1e-12, np.log(v) - mean]))
+    own = np.log(v) - mean - model.shared_deviation(np.log(x[1]))
+    corner = model.top[:, None] * np.array([[1.0, 0.5, 1.0], [1.0, 1.0, 0.5]])
+    at_corner, _ = model._law_moments(corner)
+    drift = SCALE_DISTANCE * np.abs(at_corner[1:] - at_corner[0]) / np.log(2.0)
+    unknown = np.array([np.unique(n).size < MIN_SIZES, ratio(d.max(), d.min()) < 1.5])
+    return replace(
+        model,
+        noise=max(SCALE_RESIDUAL * float(np.sqrt((w * own**2).sum() / w.sum())), 1e-9),
+        drift=np.where(unknown, SLOPE_PRIOR, drift),
+    )
+
+
+def _doubts(n: Array, d: Array, y: Array, w: Array) -> tuple[FitStatus, ...]:
+    reasons = []
+    sizes = np.unique(n)
+    if sizes.size < MIN_SIZES:
+        reasons.append(FitStatus.TOO_FEW_SIZES)
+    if y.size < len(LAW.parameters) + 2:
+        reasons.append(FitStatus.TOO_FEW_POINTS)
+    root = np.sqrt(w)
+    design = np.stack([np.ones_like(y), np.log(n) - np.log(n.max()), np.log(d) - np.log(d.max())], axis=1)
+    slopes = np.linalg.lstsq(design * root[:, None], np.log(y) * root, rcond=None)[0][1:]
+    varies = np.array([sizes.size > 1, d.max() > d.min()])
+    if (slopes[varies] >= 0).any():
+        reasons.append(FitStatus.NOT_DECREASING)
+    if ratio(d.max(), d.min()) < 3.0:
+        reasons.append(FitStatus.SHORT_RANGE)
+    return tuple(reasons)

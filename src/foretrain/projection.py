@@ -1,0 +1,207 @@
+"""What is said beyond the points: `forecast` along one axis, `forecast_joint` over model size and data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from foretrain.family import model_family
+from foretrain.fitting import FitStatus
+from foretrain.laws.law import Array
+from foretrain.report import Band, NamedProjection
+from foretrain.uncertainty import model_curve, quantile_factor
+
+LEVELS = (0.5, 0.8, 0.9)
+
+Moments = tuple[Array, Array]
+"""Mean and standard deviation of the log error."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """A predictive distribution of the metric at given scales.
+
+    It speaks of one new measurement: metric noise, the doubt about parameters and law, and distance are in it.
+
+    Attributes:
+        median: Projected metric, in its own unit, in the shape of `at`.
+        lower: Lower end of the central interval, by nominal level, each in the shape of `at`.
+        upper: Upper end, likewise.
+        status: The gravest of `reasons`, or `FitStatus.OK`; a string code that carries its `.sentence`.
+        reasons: All that is in doubt, the gravest first.
+    """
+
+    median: Array
+    lower: dict[float, Array]
+    upper: dict[float, Array]
+    status: FitStatus
+    reasons: tuple[FitStatus, ...] = ()
+
+
+def band(
+    log_moments: Callable[[Array], Moments], x: Array, levels: Sequence[float], *, digits: int = 6
+) -> Band:
+    """The projected error and its intervals along x, rounded to `digits` significant ones."""
+    mean, deviation = log_moments(x)
+    result = _forecast(mean, deviation, tuple(levels), ())
+
+    def told(values: Array) -> tuple[float, ...]:
+        return tuple(float(f"{value:.{digits}g}") for value in values)
+
+    return Band(
+        x=told(x),
+        median=told(result.median),
+        lower={f"{level:g}": told(result.lower[level]) for level in levels},
+        upper={f"{level:g}": told(result.upper[level]) for level in levels},
+    )
+
+
+def named_projection(
+    name: str,
+    moments: Moments,
+    *,
+    params: float | None,
+    data: float,
+    levels: Sequence[float],
+    doubts: tuple[str, ...] = (),
+) -> NamedProjection:
+    """The projected error and its intervals at one named scale."""
+    result = _forecast(*moments, tuple(levels), ())
+    return NamedProjection(
+        name=name,
+        params=params,
+        data=float(data),
+        median=float(result.median[0]),
+        lower={f"{level:g}": float(result.lower[level][0]) for level in levels},
+        upper={f"{level:g}": float(result.upper[level][0]) for level in levels},
+        doubts=doubts,
+    )
+
+
+def _positive(name: str, values: ArrayLike) -> Array:
+    try:
+        array = np.asarray(values, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"Expected `{name}` to be an array of numbers, got {values!r:.80}: {error}.") from None
+    if array.size == 0:
+        raise ValueError(f"Expected `{name}` to hold at least one number, got none.")
+    bad = ~(np.isfinite(array) & (array > 0))
+    if bad.any():
+        first = array[bad].flat[0]
+        raise ValueError(
+            f"Expected `{name}` to hold positive, finite numbers, got {float(first)} "
+            f"({int(bad.sum())} of {array.size} are not): leave those points out."
+        )
+    return array
+
+
+def _same_length(**arrays: Array) -> None:
+    shapes = {name: array.shape for name, array in arrays.items()}
+    if any(array.ndim != 1 for array in arrays.values()) or len(set(shapes.values())) > 1:
+        told = ", ".join(f"`{name}` of shape {shape}" for name, shape in shapes.items())
+        raise ValueError(f"Expected one-dimensional arrays of the same length, got {told}.")
+
+
+def _check_levels(levels: Sequence[float]) -> tuple[float, ...]:
+    try:
+        checked = tuple(float(level) for level in levels)
+    except (TypeError, ValueError):
+        checked = ()
+    if not checked or not all(0 < level < 1 for level in checked):
+        raise ValueError(f"Expected `levels` to be numbers between 0 and 1, such as 0.9, got {levels!r}.")
+    return checked
+
+
+def _forecast(
+    mean: Array, deviation: Array, levels: tuple[float, ...], reasons: tuple[FitStatus, ...]
+) -> Forecast:
+    with np.errstate(over="ignore", under="ignore"):
+        return Forecast(
+            median=np.asarray(np.exp(mean)),
+            lower={level: np.asarray(np.exp(mean - quantile_factor(level) * deviation)) for level in levels},
+            upper={level: np.asarray(np.exp(mean + quantile_factor(level) * deviation)) for level in levels},
+            status=reasons[0] if reasons else FitStatus.OK,
+            reasons=reasons,
+        )
+
+
+def forecast(
+    x: ArrayLike, y: ArrayLike, at: ArrayLike, levels: Sequence[float] = LEVELS, seed: int = 0
+) -> Forecast:
+    """Projects one learning curve to other amounts of data, steps or compute.
+
+    Args:
+        x: Where the metric was measured, shape (n,), in the axis's unit. Positive, in any order.
+        y: The metric there, shape (n,), in its own unit; one that falls as x grows. Positive.
+        at: Where to project, any shape, in the axis's unit. Positive.
+        levels: Nominal levels of the central intervals.
+        seed: Kept for estimators that draw; today's is deterministic, so it changes nothing.
+
+    Returns:
+        Median and intervals, and a status that says what to doubt.
+
+    Raises:
+        ValueError: If x, y or at holds a number that is not positive and finite, x and y are not
+            one-dimensional and equally long, or a level is not between 0 and 1.
+
+    Example:
+        >>> import numpy as np
+        >>> from foretrain import forecast
+        >>> x = np.geomspace(1e3, 1e5, 30)
+        >>> result = forecast(x, 0.5 + 30 * x**-0.4, at=[1e6])
+        >>> round(float(result.median[0]), 2)
+        0.62
+    """
+    del seed
+    x, y, at = _positive("x", x), _positive("y", y), _positive("at", at)
+    _same_length(x=x, y=y)
+    levels = _check_levels(levels)
+    order = np.argsort(x, kind="stable")
+    model = model_curve(x[order], y[order])
+    mean, deviation = model.log_moments(at.ravel())
+    return _forecast(mean.reshape(at.shape), deviation.reshape(at.shape), levels, model.reasons)
+
+
+def forecast_joint(
+    n_params: ArrayLike,
+    n_data: ArrayLike,
+    y: ArrayLike,
+    at_params: ArrayLike,
+    at_data: ArrayLike,
+    levels: Sequence[float] = LEVELS,
+) -> Forecast:
+    """Projects the error of other model sizes and amounts of data from runs of several sizes.
+
+    Points with the same number of parameters are taken as one run: they are not independent.
+
+    Args:
+        n_params: Model size of each point, shape (n,), in parameters. Positive.
+        n_data: Data seen at each point, shape (n,), in training examples or tokens. Positive.
+        y: The metric there, shape (n,), in its own unit. Positive.
+        at_params: Model sizes to project to, any shape that broadcasts with `at_data`. Positive.
+        at_data: Amounts of data to project to. Positive.
+        levels: Nominal levels of the central intervals.
+
+    Returns:
+        Median and intervals in the broadcast shape of `at_params` and `at_data`, and a status.
+
+    Raises:
+        ValueError: If an array holds a number that is not positive and finite, the first three are not
+            one-dimensional and equally long, or the last two do not broadcast.
+    """
+    n, d, y = _positive("n_params", n_params), _positive("n_data", n_data), _positive("y", y)
+    _same_length(n_params=n, n_data=d, y=y)
+    levels = _check_levels(levels)
+    at_n, at_d = _positive("at_params", at_params), _positive("at_data", at_data)
+    try:
+        at_n, at_d = np.broadcast_arrays(at_n, at_d)
+    except ValueError:
+        raise ValueError(
+            f"Expected `at_params` and `at_data` to broadcast, got shapes {at_n.shape} and {at_d.shape}."
+        ) from None
+    model = model_family(n, d, y)
+    mean, deviation = model.log_moments(at_n.ravel(), at_d.ravel())
+    return _forecast(mean.reshape(at_n.shape), deviation.reshape(at_n.shape), levels, model.reasons)
