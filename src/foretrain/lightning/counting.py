@@ -75,8 +75,9 @@ class _Tally:
             self.known += count
             return True
         if isinstance(count, Tensor):
-            total = count.detach().sum(dtype=torch.int64)
-            self.late = total if self.late is None else self.late.add_(total)
+            whole = count.dim() == 0 and count.dtype == torch.int64
+            total = count if whole else count.detach().sum(dtype=torch.int64)
+            self.late = total.clone() if self.late is None else self.late.add_(total)
             return True
         if count is None or isinstance(count, str) or not float(count).is_integer() or count < 0:
             return False

@@ -122,7 +122,10 @@ class ScalingLawMonitor(HostCallback):
         copy = type(self).__new__(type(self))
         copy.__dict__.update(self.__dict__)
         copy._let_go()
-        return dict(copy.__dict__)
+        state = dict(copy.__dict__)
+        for name in ("log", "log_dict"):  # lent by the Trainer; they would take the model along
+            state.pop(name, None)
+        return state
 
     @property
     def state_key(self) -> str:
