@@ -1,0 +1,174 @@
+"""The child process's program: reads questions, fits, answers. Started by `foretrain.fitter`.
+
+A question is one line of JSON on standard input::
+
+    {"id": 7, "study_dir": "...", "run": "...", "question": {...}, "time_limit": 60.0,
+     "unsaved": {"info": {...}, "observations": [{...}, ...]}}
+
+where "unsaved" may be missing. The answer is one line on standard output: `{"id": 7, "report": "..."}`, with
+a report's own JSON as text, or `{"id": 7, "error": "..."}`. Of the questions that wait, only the newest is
+answered.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import select
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from foretrain.observation import Observation, RunInfo
+from foretrain.report import MAX_REPORT_BYTES
+from foretrain.store import StudyReader
+
+MAX_REQUEST = 16 * 2**20
+_MAX_ERRORS_FILE = 16 * 2**20
+_LOOK_AFTER_PARENT = 2.0
+NICENESS = 15
+"""Weighs 36 where training weighs 1,024. At 19, which weighs 15, a fit of one second took more than a minute
+beside busy processes on two cores, and the first one, with the imports, several."""
+
+
+def main(*, memory_limit: int | None = None, parent: int | None = None) -> None:
+    """Answers questions until there is no one left to ask them.
+
+    Args:
+        memory_limit: Bytes of address space that this process may use; None for no limit.
+        parent: The process that asks; None for whoever is the parent now, which may already be another.
+    """
+    # Answers get a descriptor of their own: what any library prints must not be taken for one.
+    answers = os.dup(1)
+    os.dup2(2, 1)
+    _step_back(memory_limit)
+    watch = _Watch(os.getppid() if parent is None else parent)
+    questions = _Questions()
+    answerer = _Answerer()
+    while (line := questions.newest()) is not None:
+        answer = answerer.answer(line, watch)
+        _write_all(answers, json.dumps(answer, allow_nan=False).encode("ascii") + b"\n")
+
+
+class _Watch:
+    """Ends this process when its parent is gone, or when a fit takes far too long and no one else ends it.
+
+    The end of standard input is not enough: a data loader's worker that the parent forked holds the other
+    end, too, and during a fit no one reads.
+    """
+
+    def __init__(self, parent: int) -> None:
+        self._parent = parent
+        self._deadline: float | None = None
+        signal.signal(signal.SIGALRM, self._look)
+        signal.setitimer(signal.ITIMER_REAL, _LOOK_AFTER_PARENT, _LOOK_AFTER_PARENT)
+
+    def allow(self, seconds: float | None) -> None:
+        """Sets how much processor time may be used from now on; None for any."""
+        self._deadline = None if seconds is None else time.process_time() + seconds
+
+    def _look(self, number: int, frame: FrameType | None) -> None:
+        if os.getppid() != self._parent:
+            os._exit(0)
+        if self._deadline is not None and time.process_time() > self._deadline:
+            os._exit(os.EX_SOFTWARE)
+
+
+class _Questions:
+    """Standard input, of which only the newest line is wanted."""
+
+    def __init__(self) -> None:
+        self._buffer = b""
+
+    def newest(self) -> bytes | None:
+        """Waits for a line, and gives the newest there is; None at the end of the input."""
+        line = None
+        while True:
+            if line is not None and not select.select([0], [], [], 0)[0]:
+                return line
+            block = os.read(0, 2**20)
+            if not block:
+                return None
+            *lines, self._buffer = (self._buffer + block).split(b"\n")
+            if len(self._buffer) > MAX_REQUEST:
+                return None
+            line = lines[-1] if lines else line
+
+
+class _Answerer:
+    """Answers one question at a time; remembers what it has read of each study."""
+
+    def __init__(self) -> None:
+        self._readers: dict[str, StudyReader] = {}
+
+    def answer(self, line: bytes, watch: _Watch) -> dict[str, Any]:
+        """The answer to a question; one that tells the error, where there is one."""
+        number = None
+        try:
+            request = json.loads(line)
+            number = request["id"]
+            if request.get("kind") == "modules":
+                return {"id": number, "modules": sorted(sys.modules)}
+            # The fitter ends a slow fit; this is for a fitter that is not looking.
+            watch.allow(2 * float(request.get("time_limit", 60.0)))
+            return {"id": number, "report": self._report(request)}
+        except Exception as error:
+            return {"id": number, "error": _describe(error)}
+        finally:
+            watch.allow(None)
+
+    def _report(self, request: dict[str, Any]) -> str:
+        # Here, so that an analysis that cannot be imported is an error that someone reads.
+        from foretrain.analysis import Question, analyze
+
+        folder = str(request["study_dir"])
+        reader = self._readers.setdefault(folder, StudyReader(Path(folder)))
+        study = reader.read(_unsaved(request.get("unsaved")))
+        text: str = analyze(study.runs, Question.from_json(request["question"])).to_json()
+        if len(text) > MAX_REPORT_BYTES:
+            raise ValueError(f"Expected a report of at most {MAX_REPORT_BYTES} bytes, got {len(text)}.")
+        return text
+
+
+def _unsaved(record: dict[str, Any] | None) -> tuple[RunInfo, list[Observation]] | None:
+    if record is None:
+        return None
+    info = RunInfo.from_json(record["info"])
+    items = record["observations"]
+    return info, [Observation.from_json(item, run=info.run, attempt=info.attempt) for item in items]
+
+
+def _step_back(memory_limit: int | None) -> None:
+    """Makes this process the one that waits, and bounds what it may take."""
+    with contextlib.suppress(OSError):
+        os.nice(NICENESS)
+    # Desktop Linux shares processors between sessions first and looks at niceness only within one. This
+    # process has a session of its own, so that with `nice` alone it takes as much as all of training
+    # (measured: one half of a core); the session's own niceness is set here. The scheduling policy
+    # SCHED_IDLE does not help either, for the same reason.
+    if os.getsid(0) == os.getpid():  # Else the session is someone else's, and not ours to slow down.
+        with contextlib.suppress(OSError):
+            Path("/proc/self/autogroup").write_text(str(NICENESS))
+    limits = {resource.RLIMIT_CORE: 0, resource.RLIMIT_FSIZE: _MAX_ERRORS_FILE}
+    if memory_limit is not None:
+        limits[resource.RLIMIT_AS] = memory_limit
+    for which, limit in limits.items():
+        hard = resource.getrlimit(which)[1]
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(which, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
+
+
+def _describe(error: BaseException) -> str:
+    trace = "".join(traceback.format_tb(error.__traceback__)[-3:])
+    return f"{type(error).__name__}: {error}\n{trace}"[:4000]
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(fd, data) :]
