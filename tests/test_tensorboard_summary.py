@@ -48,7 +48,9 @@ def written(writer_class: type, directory: str) -> tuple[list[int], Report, obje
     assert supports(writer)
     write_report(writer, Report(run="width64", metric="val_loss", axis="samples", step=1), 1)
     write_report(writer, REPORT, 320)
-    events = EventAccumulator(directory)  # the writer is still open: what was written must be on disk
+    if writer_class.__module__.startswith("tensorboardX"):
+        writer.close()  # its flush does not wait for its queue
+    events = EventAccumulator(directory)  # torch's writer is still open: the report must be on disk already
     events.Reload()
     writer.close()
     tag = metadata.report_tag("val_loss")
@@ -123,9 +125,7 @@ def test_writing_imports_neither_torch_nor_the_page() -> None:
 
 def test_without_tensorboard_the_error_names_the_extra(monkeypatch, tmp_path) -> None:
     writer = pytest.importorskip("torch.utils.tensorboard").SummaryWriter(str(tmp_path))
-    from foretrain.tensorboard import summary
-
-    monkeypatch.setattr(summary, "_SUMMARY_MODULES", ("no_such_package.summary_pb2",))
+    monkeypatch.setattr("foretrain.tensorboard.summary._SUMMARY_MODULES", ("no_such_package.summary_pb2",))
     with pytest.raises(ModuleNotFoundError, match=r"foretrain\[tensorboard\]"):
         write_report(writer, REPORT, 1)
     writer.close()

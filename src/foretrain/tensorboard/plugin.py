@@ -8,6 +8,7 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 MAX_RUNS = 2000
 _RUNS_A_READ = 128  # TensorBoard's data server answers in one message of at most 256 MiB
 _LAWS_KEPT = 16
+_FITS_AT_ONCE = 2  # a law of many runs takes seconds, and one of few should not wait for it
 _STATIC = Path(__file__).parent / "static"
 _FILES = {"/index.js": "text/javascript", "/style.css": "text/css"}
 
@@ -66,9 +68,9 @@ class ScalingPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
     def __init__(self, context: base_plugin.TBContext) -> None:
         self._data = context.data_provider
         self._lock = threading.Lock()
-        self._law_lock = threading.Lock()
+        self._fitting = threading.Semaphore(_FITS_AT_ONCE)
         self._read: dict[tuple[str, str, str], tuple[_Key, _Read]] = {}
-        self._laws: OrderedDict[Any, JointReport] = OrderedDict()
+        self._laws: OrderedDict[Any, Future[JointReport]] = OrderedDict()
 
     def is_active(self) -> bool:
         """False: TensorBoard itself shows the tab as soon as an event carries our plugin's name."""
@@ -171,22 +173,21 @@ class ScalingPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
         )
 
     def _law(self, key: Any, curves: list[RunCurve]) -> JointReport:
-        """The law across the runs, fitted at most once for one set of reports."""
-        with self._law_lock:  # one fit at a time: a second reader waits, and then finds it fitted
-            if key in self._laws:
-                self._laws.move_to_end(key)
-                return self._laws[key]
-            from foretrain.analysis import joint_report  # loads scipy: not while TensorBoard starts
-
-            try:
-                joint = joint_report(curves)
-            except Exception:  # the runs can still be shown
-                log.exception("foretrain: the law across the runs could not be fitted")
-                joint = JointReport("failed", "The law could not be fitted: TensorBoard's log says why.")
-            self._laws[key] = joint
+        """The law across the runs, fitted once for one set of reports however many readers ask."""
+        with self._lock:
+            kept = self._laws.get(key)
+            law = self._laws[key] = kept or Future()
+            self._laws.move_to_end(key)
             while len(self._laws) > _LAWS_KEPT:
                 self._laws.popitem(last=False)
-            return joint
+        if kept is None:
+            try:
+                with self._fitting:
+                    law.set_result(_fit(curves))
+            except BaseException as error:  # whoever waits for it must not wait for ever
+                law.set_exception(error)
+                raise
+        return law.result()
 
     def _series(self, ctx: Any, experiment: str) -> dict[str, dict[str, _Key]]:
         """Newest step and wall time, by run and metric."""
@@ -238,6 +239,16 @@ class ScalingPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
             exclude=[int(item) for item in positions if item.isdecimal() and len(item) < 8],
             version=request.args.get("version", ""),
         )
+
+
+def _fit(curves: list[RunCurve]) -> JointReport:
+    from foretrain.analysis import joint_report  # loads scipy: not while TensorBoard starts
+
+    try:
+        return joint_report(curves)
+    except Exception:  # the runs can still be shown
+        log.exception("foretrain: the law across the runs could not be fitted")
+        return JointReport("failed", "The law could not be fitted: TensorBoard's log says why.")
 
 
 def _entry(run: str, datum: Any) -> _Read:

@@ -75,7 +75,8 @@ def write_report(writer: Any, report: Report, step: int) -> None:
         except TypeError as error:  # the writer's messages are of the other package
             refused = error
             continue
-        writer.flush()  # torch's writer would otherwise wait for up to two minutes
+        # Either writer would otherwise wait for up to two minutes; tensorboardX's may still, if it is busy.
+        writer.flush()
         return
     if refused is not None:
         raise refused

@@ -209,7 +209,7 @@ def _reason(item: Entry, exclude: Collection[str]) -> str:
         return "flagged" if item.flagged else "not among the runs shown"
     if item.params is None:
         return "its number of parameters is not known"
-    return "no law could use it"
+    return "not comparable (counted by other conventions, or too few points)"
 
 
 def _law_headline(view: dict[str, Any], metric: str) -> str:

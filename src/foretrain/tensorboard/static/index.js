@@ -143,7 +143,7 @@ async function loadLaw() {
   if (state.view !== 'size' || state.error || !state.data || !state.data.metric) return;
   const mine = ++askedLaw;
   state.lawBusy = true;
-  part.get('chart').setAttribute('aria-busy', 'true');
+  show();
   const kept = new Set(shownRuns().map((run) => run.index));
   const exclude = state.data.runs
     .map((run, i) => (!kept.has(i) || (state.leaveOut && run.flags.length) ? i : -1)).filter((i) => i >= 0);
@@ -216,7 +216,7 @@ function frame({xRange, yRange, xLabel, yLabel, guides}) {
   const narrow = width < 520;
   const scale = ([low, high], from, to) => (v) =>
     from + ((Math.log(v) - Math.log(low)) / (Math.log(high) - Math.log(low))) * (to - from);
-  const left = narrow ? 50 : 62, right = narrow ? 12 : 20;
+  const left = 62, right = narrow ? 12 : 20;
   const x = scale(xRange, left, width - right);
   const placed = placeLabels(guides.map((g) => ({...g, px: x(g.x)})), width);
   const edge = {left, right, top: 16 + 15 * placed.count, bottom: 46};
@@ -239,7 +239,7 @@ function frame({xRange, yRange, xLabel, yLabel, guides}) {
   }
   label(svg, (edge.left + width - edge.right) / 2, height - 8, 'middle', xLabel, 'axis');
   const up = s('text', {class: 'axis', 'text-anchor': 'middle',
-    transform: `translate(14 ${(edge.top + height - edge.bottom) / 2}) rotate(-90)`}, yLabel);
+    transform: `translate(12 ${(edge.top + height - edge.bottom) / 2}) rotate(-90)`}, yLabel);
   svg.append(up);
   for (const g of placed.list) {
     const top = edge.top - 6 - 15 * (placed.count - 1 - g.row);
@@ -361,9 +361,9 @@ function drawSize(runs, selected) {
   const byName = new Map(runs.map((run) => [run.name, run]));
   const finals = law ? law.finals.filter((final) => byName.has(final.name)) : [];
   if (!finals.length) return null;
-  const projections = law.status === 'ok' ? law.projections : [];
+  const {projections} = law;
   const xRange = logRange([...finals.map((p) => p.params), ...projections.map((p) => p.params)], 0.05);
-  const curve = law.status === 'ok' && law.by_size ? between(law.by_size, xRange[0], xRange[1]) : null;
+  const curve = law.by_size ? between(law.by_size, xRange[0], xRange[1]) : null;
   const values = [...finals.map((p) => p.value), ...projections.map((p) => p.median), ...(curve ? curve.median : [])];
   const f = frame({
     xRange, yRange: widen(logRange(values, 0.08), projections.flatMap((p) => [p.lower, p.upper])),
@@ -469,10 +469,16 @@ function showLegend(runs, selected) {
     entries.push(h('li', {class: 'ramp'}, 'smallest model', h('i', {'aria-hidden': 'true'}), 'largest'));
   }
   part.get('legend').replaceChildren(...entries);
-  const key = (kind, text) => h('span', {class: `key key-${kind}`}, text);
-  part.get('key').replaceChildren(...(state.view === 'data'
-    ? [key('dot', 'measured'), key('flag', 'flagged run'), key('line', 'fitted law'), key('band', '90 % interval'), key('mark', 'projection')]
-    : [key('dot', 'measured'), key('hollow', 'not there yet: projected'), key('flag', 'flagged run'), key('line', 'law across the runs'), key('band', '90 % interval'), key('mark', 'larger model')]));
+}
+
+/** What the chart's marks mean; only those that are on it. */
+function showKey() {
+  const marks = state.view === 'data'
+    ? [['dot', 'measured', '.dot'], ['flag', 'flagged run', '.flagged'], ['line', 'fitted law', '.law'], ['band', '90 % interval', '.band'], ['mark', 'projection', '.projection']]
+    : [['dot', 'measured', '.dot'], ['hollow', 'not there yet: projected', '.hollow'], ['flag', 'flagged run', '.flagged'],
+      ['line', 'law across the runs', '.law'], ['band', '90 % interval', '.band'], ['mark', 'larger model', '.projection']];
+  const drawn = marks.filter(([, , mark]) => part.get('chart').querySelector(mark));
+  part.get('key').replaceChildren(...drawn.map(([kind, text]) => h('span', {class: `key key-${kind}`}, text)));
 }
 
 function showChart(runs, selected) {
@@ -482,7 +488,7 @@ function showChart(runs, selected) {
   part.set('frame', f);
   part.delete('focus');
   part.get('tip').hidden = true;
-  box.replaceChildren(f ? f.svg : h('p', {class: 'hint'}, none), part.get('tip'));
+  box.replaceChildren(f ? f.svg : h('p', {class: 'hint tall'}, none), part.get('tip'));
   box.setAttribute('aria-busy', String(state.view === 'size' && state.lawBusy));
   const {metric, data_label: label} = state.data;
   const what = state.view === 'data' ? `${metric} against ${label}` : `${metric} against model size`;
@@ -514,6 +520,7 @@ function showRun(run) {
     rows.length ? h('h3', {}, `${metric}, with the 90 % interval`) : null, rows.length ? figures(rows) : null,
     list('Reasons to doubt it', 'doubts', run.doubts),
     run.laws.length || run.excluded.length ? h('details', {}, h('summary', {}, 'Laws and points'),
+      run.status === 'ok' && run.sentence ? h('p', {}, run.sentence) : null,
       ...run.laws.map((fit) => formula(fit.law, fit.parameters, fit.weight)),
       ...run.excluded.map(([reason, n]) => h('p', {}, `${n} points left out: ${reason}`)),
       h('p', {}, `x is ${label}.`)) : null,
@@ -526,12 +533,14 @@ function showLaw(runs) {
   const shown = new Set(runs.map((run) => run.name));
   const short = shortNames(data.runs.map((run) => run.name));
   const out = law.left_out.filter(([name]) => shown.has(name)).map(([name, reason]) => `${short.get(name)}: ${reason}`);
-  const rows = law.projections.map((p) => [p.name, `${amount(p.params)} parameters`, value(p.median), interval(p)]);
+  const rows = law.projections.map((p) => [p.name, amount(p.params), value(p.median), interval(p)]);
   return [
     h('h2', {}, 'Law across the runs'),
     h('p', {class: 'facts'}, law.at_label === null ? '' : `at ${law.at_label}`),
     law.headline ? h('p', {class: 'headline'}, law.headline) : null,
-    rows.length ? h('h3', {}, `${data.metric} of larger models, with the 90 % interval`) : null, rows.length ? figures(rows) : null,
+    law.by_size ? null : h('p', {class: 'headline'}, 'There is no law to draw yet: the dots are the errors as they are.'),
+    law.status === 'ok' && law.sentence ? h('p', {class: 'facts after'}, law.sentence) : null,
+    rows.length ? h('h3', {}, `${data.metric} by parameters, with the 90 % interval`) : null, rows.length ? figures(rows) : null,
     list('Reasons to doubt it', 'doubts', law.doubts), list('Left out of the law', 'doubts', out.slice(0, 50)),
     law.law ? h('details', {}, h('summary', {}, 'Law'), formula(law.law, law.parameters, null)) : null,
   ];
@@ -598,6 +607,7 @@ function show() {
   part.get('leave').hidden = state.view !== 'size' || !data.runs.some((run) => run.flags.length);
   showLegend(runs, selected);
   showChart(runs, selected);
+  showKey();
   part.get('detail').replaceChildren(...(state.view === 'data' ? showRun(selected) : showLaw(runs)).filter(Boolean));
   showTable(runs, selected);
   if (focused) [...document.querySelectorAll('[data-key]')].find((element) => element.dataset.key === focused)?.focus();
@@ -612,9 +622,9 @@ function fixed(name, element) {
 function build() {
   const choose = (name, label) => fixed(name, h('label', {class: 'field', hidden: true}, h('span', {}, label),
     h('select', {onchange: (event) => { state[name] = event.target.value; state.law = null; load(); }})));
-  const view = (name, label) => fixed(name, h('button', {type: 'button', onclick: () => { state.view = name; cursor = -1; show(); loadLaw(); }}, label));
+  const view = (name, label) => fixed(name, h('button', {type: 'button', onclick: () => { state.view = name; cursor = -1; if (name === 'data') show(); else loadLaw(); }}, label));
   const code = 'from foretrain.lightning import ScalingLawMonitor\n'
-    + 'trainer = Trainer(callbacks=[ScalingLawMonitor(monitor="val_loss")], logger=TensorBoardLogger("runs"))\n'
+    + 'trainer = Trainer(callbacks=[ScalingLawMonitor(monitor="val_loss")])\n'
     + 'trainer.fit(model, datamodule)';
   const chart = fixed('chart', h('div', {class: 'chart', tabindex: '0', role: 'group', onkeydown: onKey,
     onpointermove: (event) => {
@@ -644,7 +654,7 @@ function build() {
       h('button', {type: 'button', class: 'retry', onclick: load}, 'Try again'))),
     fixed('loading', h('section', {class: 'state'}, h('p', {}, 'Reading the runs …'))),
     fixed('empty', h('section', {class: 'state', hidden: true}, h('h2', {}, 'No scaling laws here yet'),
-      h('p', {}, 'Add the monitor to a training run; the first validations appear here as they are written.'), h('pre', {}, h('code', {}, code)))),
+      h('p', {}, 'Add the monitor to a training run that logs to TensorBoard: its validations appear here as they are written.'), h('pre', {}, h('code', {}, code)))),
     fixed('body', h('div', {class: 'body', hidden: true},
       h('section', {class: 'card plot'}, h('div', {class: 'card-head'}, fixed('chart-title', h('h2', {})),
         fixed('leave', h('label', {class: 'check', hidden: true}, h('input', {type: 'checkbox', checked: true,
