@@ -218,3 +218,23 @@ def test_the_default_command_imports_foretrain_whatever_lies_around(store, tmp_p
     assert fitter.wait(LONG) is None
     assert "no answer: neither a report nor an error" in fitter.fault, "it answered with its modules"
     fitter.close()
+
+
+def test_the_real_analysis_is_asked_and_loads_no_framework(tmp_path):
+    store = ObservationStore(tmp_path)
+    store.begin(RunInfo(run="a"))
+    for step in range(1, 21):
+        value = 0.5 + 3.0 * (100 * step) ** -0.4
+        store.append(Observation("a", "val_loss", value, Counts(samples=100 * step, steps=step)))
+    # At its usual niceness the imports alone may take minutes where all processors are busy.
+    program = f"import sys; sys.path[:] = {sys.path!r}\n"
+    program += "from foretrain import child; child.NICENESS = 0; child.main()"
+    fitter = BackgroundFitter(command=[sys.executable, "-I", "-c", program])
+    fitter.submit({"study_dir": str(store.study_dir), "run": "a", "question": {"run": "a"}})
+    report = fitter.wait(LONG)
+    assert report is not None, fitter.fault
+    assert (report.run, report.step, len(report.points)) == ("a", 20, 20)
+    assert report.curve is not None
+    mapped = Path(f"/proc/{fitter._child._process.pid}/maps").read_text()
+    assert "scipy" in mapped and "torch" not in mapped
+    fitter.close()

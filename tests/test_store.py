@@ -120,6 +120,7 @@ def test_a_line_gives_back_what_was_written(value, metric, counts, lr, seq):
     json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_no_random_bytes_are_a_line(noise):
     with pytest.raises(LineError, match="damaged"):
@@ -180,7 +181,7 @@ def test_a_hostile_line_is_skipped_and_counted(tmp_path, body):
     assert len(study.runs["run"].observations) == 6
 
 
-@settings(max_examples=200 * EFFORT)
+@settings(max_examples=200 * EFFORT, deadline=None)
 @given(st.lists(st.binary(max_size=80) | st.sampled_from([b"\n", b"\0" * 100, b'{"seq":1']), max_size=8))
 def test_fuzz_between_lines_costs_no_line(tmp_path_factory, fuzz):
     root = tmp_path_factory.mktemp("fuzz")
@@ -206,6 +207,7 @@ def test_a_line_without_an_end_costs_no_memory(tmp_path):
     assert peak < 8 * MAX_LINE
 
 
+@settings(deadline=None)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -675,7 +677,7 @@ def test_an_unconfirmed_sync_is_told(tmp_path, monkeypatch):
 # Reading
 
 
-@settings(max_examples=50 * EFFORT)
+@settings(max_examples=50 * EFFORT, deadline=None)
 @given(cuts=st.lists(st.integers(0, 4000), max_size=12))
 def test_reading_as_it_grows_equals_reading_at_once(tmp_path_factory, cuts):
     study_dir, path, content = written(tmp_path_factory.mktemp("grow"), count=10)
