@@ -239,17 +239,8 @@ def compare(pl: Any, step_ms: float, steps: int, rounds: int, console: Console) 
         each = 1e3 * statistics.median(run.wall for run in runs) / (steps - 1)
         end = 1e3 * statistics.median(run.end for run in runs)
         same = "identical" if all(run.weights == none[0].weights for run in runs) else "DIFFERENT"
-        print(
-            row(
-                name,
-                f"{each:.3f}",
-                f"{speed:.4f}",
-                f"{lower:.4f} - {upper:.4f}",
-                f"{cpu:.4f}",
-                f"{end:.1f}",
-                same,
-            )
-        )
+        span = f"{lower:.4f} - {upper:.4f}"
+        print(row(name, f"{each:.3f}", f"{speed:.4f}", span, f"{cpu:.4f}", f"{end:.1f}", same))
 
 
 def row(name: str, *cells: str) -> str:
@@ -264,8 +255,8 @@ def main(arguments: list[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--step-ms", type=float, nargs="+", default=[10.0], help="length of a training step")
-    parser.add_argument("--steps", type=int, default=300, help="steps in a run")
-    parser.add_argument("--rounds", type=int, default=12, help="runs with each set of callbacks")
+    parser.add_argument("--steps", type=int, default=600, help="steps in a run")
+    parser.add_argument("--rounds", type=int, default=10, help="runs with each set of callbacks")
     parser.add_argument("--threads", type=int, default=1, help="threads of PyTorch")
     parser.add_argument(
         "--flavour", default="lightning.pytorch", choices=["lightning.pytorch", "pytorch_lightning"]

@@ -3,7 +3,7 @@
 import math
 import types
 from collections import UserDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -257,6 +257,17 @@ def test_places(monkeypatch, loggers, root, run):
     assert find_place(trainer, root="/mine", run="me").run == "me"
 
 
+def test_a_logger_that_does_not_know_where_it_is_is_passed_over():
+    class Lost:
+        @property
+        def save_dir(self):
+            raise OSError("offline")
+
+    loggers = [Lost(), types.SimpleNamespace(save_dir="/k"), logger(save_dir="/m", log_dir="/m/r")]
+    trainer = types.SimpleNamespace(loggers=loggers, default_root_dir="/default")
+    assert find_place(trainer, root=None, run=None).root == "/m/foretrain"
+
+
 @pytest.mark.parametrize(
     ("number", "text"),
     [
@@ -279,13 +290,19 @@ def projection(name, data, *, params=5.0, value=0.5, lower=0.4, upper=0.6):
 
 def test_scalars_have_fixed_names():
     report = Report(
-        run="r", metric="val_loss", axis="tokens", step=3, planned=4e3,
+        run="r", metric="val_loss", axis="tokens", step=3, planned=4e3, status="ok",
         projections=(projection("2x", 2e3), projection("planned end", 4e3), projection("mine", 1.5e9)),
-        joint=JointReport("ok", projections=(projection("big", 4e3, params=7e9, value=0.3), )),
+        joint=JointReport(
+            "ok",
+            projections=(
+                projection("7e+09 parameters", 4e3, params=7e9, value=0.3),
+                projection("2x size", 4e3, params=10),
+            ),
+        ),
     )  # fmt: skip
     found = scalars(report, [1.5e9], [7e9])
     names = scalar_names("tokens", [1.5e9], [7e9], planned=True)
-    assert set(found) <= set(names)
+    assert set(found) - set(names) == {f"scaling/projected_2x_size{end}" for end in ("", "_lower", "_upper")}
     assert found["scaling/projected_2x"] == 0.5
     assert found["scaling/projected_2x_lower"] == 0.4
     assert found["scaling/projected_end_upper"] == 0.6
@@ -303,20 +320,22 @@ def test_scalars_leave_out_what_is_not_known():
     report = Report(run="r", metric="m", axis="samples", step=3)
     assert scalars(report, [], []) == {}
     bare = NamedProjection("2x", None, 2e3, 0.5)
-    assert scalars(Report(run="r", metric="m", axis="samples", step=3, projections=(bare,)), [], []) == {
-        "scaling/projected_2x": 0.5,
-        OFF_CURVE: 0.0,
-    }
+    report = Report(run="r", metric="m", axis="samples", step=3, status="ok", projections=(bare,))
+    assert scalars(report, [], []) == {"scaling/projected_2x": 0.5, OFF_CURVE: 0.0}
+    assert scalars(replace(report, status="too_few_points"), [], []) == {}
 
 
 def test_a_report_in_words():
     report = Report(
-        run="logs/version_0", metric="val_loss", axis="unique_samples", step=3,
+        run="logs/version_0", metric="val_loss", axis="unique_samples", step=3, status="ok",
         points=((1e3, 0.7),), projections=(projection("2x", 2e3), projection("10x", 1e4)),
     )  # fmt: skip
     assert say(report) == (
         "val_loss of logs/version_0 is 0.7 at 1000 unique samples; projected 0.5 (90 %: 0.4 to 0.6) "
         "at 2x (2000 unique samples) and 0.5 (90 %: 0.4 to 0.6) at 10x (10000 unique samples)."
     )
+    assert say(replace(report, status="short_range", sentence="Wait.")).endswith(
+        "(10000 unique samples). Wait."
+    )
     few = Report(run="r", metric="m", axis="samples", step=3, sentence="Wait for 4 points.")
-    assert say(few) == "m of r has no points yet; no projection (too_few_points). Wait for 4 points."
+    assert say(few) == "m of r has no points yet; no projection yet. Wait for 4 points."

@@ -148,6 +148,13 @@ def test_every_hook_is_guarded(pl, tmp_path, monkeypatch, hook):
     assert trainer.global_step == 10
 
 
+def test_no_hook_is_unguarded():
+    told = {"state_dict", "state_key", "warn_once"}  # these only pass on, or are ours
+    for name, method in vars(ScalingLawMonitor).items():
+        if not name.startswith("_") and name not in told:
+            assert hasattr(method, "__wrapped__"), name
+
+
 def test_warnings_as_errors_end_no_run(pl, tmp_path, monkeypatch, caplog):
     use_fake_fitter(monkeypatch)
     with warnings.catch_warnings():

@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 from foretrain.flags import Flag, FlagKind
 from foretrain.lightning import ScalingLawMonitor
+from foretrain.lightning.counting import first_size
 from foretrain.report import JointReport, NamedProjection
 from lightning_models import (
     FLAVOURS,
@@ -362,7 +364,8 @@ def test_projections_in_tensorboard(pl, tmp_path, fitter):
     assert [event.step for event in events.Scalars("val_loss")] == [4, 9, 14]
     (tag,) = events.PluginTagToContent("foretrain")
     assert "val_loss" in tag
-    assert len(events.Tensors(tag)) >= 1
+    # Not each of the three reports, all within a moment, but the first and the last.
+    assert [event.step for event in events.Tensors(tag)] == [4, 15]
 
 
 def test_a_late_report_is_logged_at_the_step_of_its_adoption(pl, tmp_path, monkeypatch):
@@ -392,10 +395,17 @@ def test_every_logger_is_served_and_a_broken_one_is_said_once(pl, tmp_path, fitt
 
 def test_flags_are_said_once_and_counted(pl, tmp_path, monkeypatch):
     flag = Flag(FlagKind.ABOVE_FAMILY, 5, "ScalingLawMonitor: val_loss is 12 % above the other runs.")
-    use_fake_fitter(monkeypatch, changes={"flags": (flag,)})
+    fake = use_fake_fitter(monkeypatch, changes={"flags": (flag,)})
+
+    def poll(self, poll=fake.poll):  # as the analysis does: the step and the numbers are those of now
+        report = poll(self)
+        step = len(self.requests)
+        return report and replace(report, flags=(replace(flag, step=step, message=f"{flag.message} {step}"),))
+
+    monkeypatch.setattr(fake, "poll", poll)
     logger = pl.loggers.CSVLogger(tmp_path)
     _, said = fit(pl, tmp_path, ScalingLawMonitor(), logger=logger, max_epochs=3)
-    assert said == [flag.message]
+    assert said == [f"{flag.message} 1"]
     assert [float(row["scaling/off_curve"]) for row in read_csv(logger)] == [1, 1, 1]
 
 
@@ -606,3 +616,26 @@ def test_it_imports_without_tensorboard():
         "assert not [n for n in sys.modules if n.startswith(('foretrain.laws', 'foretrain.analysis'))]"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_lightning_cli(pl, tmp_path, monkeypatch):
+    pytest.importorskip("jsonargparse")
+    cli = importlib.import_module(f"{pl.__name__}.cli")
+    config = {
+        "trainer": {
+            "default_root_dir": str(tmp_path),
+            "callbacks": {
+                "class_path": "foretrain.lightning.ScalingLawMonitor",
+                "init_args": {
+                    "targets": [1e6],
+                    "model_size": 100,
+                    "batch_size_fn": "foretrain.lightning.counting.first_size",
+                },
+            },
+        }
+    }
+    model = importlib.import_module(f"{pl.__name__}.demos.boring_classes").BoringModel
+    built = cli.LightningCLI(model, args=config, run=False)
+    (monitor,) = (c for c in built.trainer.callbacks if isinstance(c, ScalingLawMonitor))
+    assert monitor.settings.targets == (1e6,)
+    assert monitor.settings.batch_size_fn is first_size

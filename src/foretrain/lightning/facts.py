@@ -58,9 +58,12 @@ def find_place(trainer: Any, *, root: str | None, run: str | None) -> Place:
     """Beside the run directory of the first logger that has one: runs logged together form a study."""
     save_dir = name = None
     for logger in trainer.loggers:
-        save_dir = _local_text(getattr(logger, "save_dir", None))
+        try:
+            save_dir = _local_text(getattr(logger, "save_dir", None))
+            name = None if save_dir is None else _run_name(logger, save_dir)
+        except Exception:  # loggers are anyone's, and another may know
+            save_dir = None
         if save_dir is not None:
-            name = _run_name(logger, save_dir)
             break
     if save_dir is None:
         save_dir = str(trainer.default_root_dir)

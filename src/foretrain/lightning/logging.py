@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from foretrain.report import NamedProjection, Report
 
 LEVEL = "0.9"
 FACTORS = ("2x", "10x", "100x")
+SIZE_FACTORS = ("2x size", "10x size")
 PLANNED_END = "planned end"
 OFF_CURVE = "scaling/off_curve"
+ABOVE_FAMILY = "above_family"  # the value of the flag
+TOO_FEW_POINTS = (
+    "too_few_points"  # a report's status, with which its projections are hardly more than a guess
+)
 
 
 def short(number: float) -> str:
@@ -23,7 +28,9 @@ def short(number: float) -> str:
 def scalar_names(
     axis: str, targets: Sequence[float], target_params: Sequence[float], *, planned: bool
 ) -> tuple[str, ...]:
-    """The names of all scalars that a run may log: a logger should learn of them at once, see `scalars`.
+    """The names of the scalars that a run logs by itself, to be told to a logger at once; see `scalars`.
+
+    Those of larger models without a target come only with a study of several sizes, and are not among them.
 
     Args:
         axis: Name of the data axis.
@@ -41,13 +48,16 @@ def scalar_names(
 def scalars(report: Report, targets: Sequence[float], target_params: Sequence[float]) -> dict[str, float]:
     """The scalars that a report has, by name; what it does not know is left out.
 
+    So are projections from too few points: their intervals, of many powers of ten, would set the scale of a
+    chart for good.
+
     Args:
         report: The report.
         targets: Data amounts that the user asked for.
         target_params: Model sizes that the user asked for.
     """
     found: dict[str, float] = {}
-    for projection in report.projections:
+    for projection in report.projections if report.status != TOO_FEW_POINTS else ():
         if projection.name in FACTORS:
             found |= _triple(projection.name, projection)
         elif projection.name == PLANNED_END:
@@ -56,11 +66,13 @@ def scalars(report: Report, targets: Sequence[float], target_params: Sequence[fl
             if _same(projection.data, target):
                 found |= _triple(f"{short(target)}_{report.axis}", projection)
     for projection in report.joint.projections if report.joint is not None else ():
+        if projection.name in SIZE_FACTORS:
+            found |= _triple(projection.name.replace(" ", "_"), projection)
         for target in target_params:
             if projection.params is not None and _same(projection.params, target):
                 found |= _triple(f"{short(target)}_params", projection)
     if found:
-        found[OFF_CURVE] = float(len(report.flags))
+        found[OFF_CURVE] = float(any(flag.kind.value == ABOVE_FAMILY for flag in report.flags))
     return {name: value for name, value in found.items() if math.isfinite(value)}
 
 
@@ -87,9 +99,10 @@ def say(report: Report) -> str:
     else:
         now = f"{report.metric} of {report.run} has no points yet"
     further = [p for p in report.projections if p.name in FACTORS]
-    if not further:
-        return f"{now}; no projection ({report.status}). {report.sentence}".rstrip()
-    return f"{now}; projected {_list(_words(p, unit) for p in further)}."
+    if not further or report.status == TOO_FEW_POINTS:
+        return f"{now}; no projection yet. {report.sentence}".rstrip()
+    doubt = "" if report.status == "ok" else f" {report.sentence}"
+    return f"{now}; projected {_list(_words(p, unit) for p in further)}.{doubt}"
 
 
 def _words(projection: NamedProjection, unit: str) -> str:
@@ -113,36 +126,43 @@ def logging_step(trainer: Any) -> int:
         return int(trainer.global_step)
 
 
-def tell(loggers: Iterable[Any], values: dict[str, float], report: Report, step: int) -> list[str]:
-    """Gives the scalars to every logger, and the report to every TensorBoard writer.
+def tell(loggers: Iterable[Any], values: dict[str, float], step: int) -> list[str]:
+    """Gives scalars to every logger.
 
     Args:
         loggers: The Trainer's loggers.
         values: Scalars by name.
-        report: The report.
-        step: The step at which it is adopted.
+        step: The step of now.
 
     Returns:
         A sentence for every logger that failed; the others were served.
     """
+    return _serve(loggers, lambda logger: logger.log_metrics(values, step=step)) if values else []
+
+
+def show(loggers: Iterable[Any], report: Report, step: int) -> list[str]:
+    """Writes the report into the event file of every logger that has one; as `tell`."""
+    try:
+        from foretrain.tensorboard.summary import supports, write_report
+    except ImportError:  # no TensorBoard here, so there is no writer of its kind either
+        return []
+
+    def write(logger: Any) -> None:
+        writer = getattr(logger, "experiment", None)
+        if supports(writer):
+            write_report(writer, report, step)
+
+    return _serve(loggers, write)
+
+
+def _serve(loggers: Iterable[Any], service: Callable[[Any], None]) -> list[str]:
     failures: list[str] = []
     for logger in loggers:
         try:
-            if values:
-                logger.log_metrics(values, step=step)
-            _write(getattr(logger, "experiment", None), report, step)
+            service(logger)
         except Exception as error:
             failures.append(
                 f"ScalingLawMonitor could not log through {type(logger).__name__} "
                 f"({type(error).__name__}: {error}). Training and the other loggers go on."
             )
     return failures
-
-
-def _write(writer: Any, report: Report, step: int) -> None:
-    try:
-        from foretrain.tensorboard.summary import supports, write_report
-    except ImportError:  # no TensorBoard here, so there is no writer of its kind either
-        return
-    if supports(writer):
-        write_report(writer, report, step)

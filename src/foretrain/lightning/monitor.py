@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from foretrain.lightning import measure
-from foretrain.lightning.counting import BatchCounter, Count, count_parameters
+from foretrain.lightning.counting import BatchCounter, count_parameters
 from foretrain.lightning.facts import Place, size_doubt, why_not_recorded
 from foretrain.lightning.host import HostCallback, guarded, inform, version_fault, warn
 from foretrain.lightning.logging import say
@@ -74,9 +74,10 @@ class ScalingLawMonitor(HostCallback):
         study: str = "default",
         run: str | None = None,
         root: str | os.PathLike[str] | None = None,
-        batch_size_fn: Callable[[Any], Count] | None = None,
-        length_fn: Callable[[Any], Count] | None = None,
-        model_size: int | Callable[[Any], int] | None = None,
+        # LightningCLI compares what a function is annotated to return: `Any` lets every one pass.
+        batch_size_fn: Callable[[Any], Any] | None = None,
+        length_fn: Callable[[Any], Any] | None = None,
+        model_size: int | Callable[[Any], Any] | None = None,
         flops_per_sample: float | None = None,
         fit: bool = True,
         final_wait: float = 10.0,
@@ -251,12 +252,12 @@ class ScalingLawMonitor(HostCallback):
                 if self.report is not None:
                     inform(say(self.report))
         finally:
-            self._close("finished")
+            self._close("finished", trainer)
 
     @guarded
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """Closes: after an exception or an interrupt Lightning calls no other hook."""
-        self._close("failed")
+        self._close("failed", trainer)
 
     @guarded
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
@@ -314,7 +315,12 @@ class ScalingLawMonitor(HostCallback):
         for sentence in self._session.adopt(trainer, report):
             self.warn_once(sentence, sentence)
 
-    def _close(self, state: str) -> None:
+    def _close(self, state: str, trainer: Any = None) -> None:
         session, self._session, self._active = self._session, None, False
-        if session is not None:
+        if session is None:
+            return
+        try:
+            for sentence in session.show(trainer, last=True) if trainer is not None else ():
+                self.warn_once(sentence, sentence)
+        finally:
             session.close(state)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from collections.abc import Iterator
 from typing import Any
 
 from foretrain.fitter import BackgroundFitter
 from foretrain.lightning.facts import Place
-from foretrain.lightning.logging import logging_step, scalar_names, scalars, tell
+from foretrain.lightning.logging import logging_step, scalar_names, scalars, show, tell
 from foretrain.lightning.settings import Settings
 from foretrain.observation import Observation, RunInfo
 from foretrain.report import Report
 from foretrain.store import ObservationStore
 
+SHOW_SECONDS = 5.0  # at most one report in so many seconds goes into the event file,
+SHOW_SHARE = 0.01  # and in so much of the time since the first: some hundreds in a run, of tens of kilobytes
 MOST_KEPT = 2000  # observations in memory, where there is no store: some hundred kilobytes
 
 
@@ -30,7 +33,6 @@ class Session:
         info: The run.
 
     Attributes:
-        info: The run, with the number of this attempt.
         axis: Name of the data axis, fixed for the session.
     """
 
@@ -40,13 +42,21 @@ class Session:
         self._fitter: BackgroundFitter | None = None
         self._store: ObservationStore | None = None
         self._kept: list[Observation] = []
-        self._told: set[tuple[str, int]] = set()
+        self._raised: set[str] = set()
         self._named = False
         self._step = 0
-        self.info = info
+        self._held: Report | None = None
+        self._began = time.monotonic()
+        self._shown = -math.inf
+        self._info = info
         if "://" not in place.root:
             self._store = ObservationStore(place.root, study=settings.study)
-            self.info = self._store.begin(info)
+            self._store.begin(info)
+
+    @property
+    def info(self) -> RunInfo:
+        """The run, with the number of this attempt."""
+        return (self._store.info if self._store is not None else None) or self._info
 
     @property
     def pending(self) -> bool:
@@ -107,11 +117,26 @@ class Session:
             )
             values = dict.fromkeys(names, math.nan) | values
         self._step = max(self._step, logging_step(trainer))
-        yield from tell(trainer.loggers, values, report, self._step)
-        for flag in report.flags:
-            if (flag.kind.value, flag.step) not in self._told:
-                self._told.add((flag.kind.value, flag.step))
-                yield flag.message
+        yield from tell(trainer.loggers, values, self._step)
+        self._held = report
+        yield from self.show(trainer)
+        raised = {flag.kind.value: flag.message for flag in report.flags}
+        # While a flag stays up its numbers change with every report: it is said when it goes up.
+        yield from (message for kind, message in raised.items() if kind not in self._raised)
+        self._raised = set(raised)
+
+    def show(self, trainer: Any, *, last: bool = False) -> Iterator[str]:
+        """Writes the newest report where TensorBoard finds it; unless it is the last, not every one.
+
+        Yields:
+            Sentences about loggers that failed.
+        """
+        now = time.monotonic()
+        due = now - self._shown >= max(SHOW_SECONDS, SHOW_SHARE * (now - self._began))
+        if self._held is not None and (due or last):
+            report, self._held, self._shown = self._held, None, now
+            self._step = max(self._step, logging_step(trainer))
+            yield from show(trainer.loggers, report, self._step)
 
     def faults(self) -> dict[str, str]:
         """What does not work and why, by the part that failed."""
