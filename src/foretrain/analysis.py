@@ -26,6 +26,8 @@ SCALES = (2.0, 10.0, 100.0)
 FAR = 10.0
 REACH = 1000.0
 GRID = 96
+TAIL = 20.0
+"""The law is drawn over the last part of the points, by this factor: the earlier ones hardly count in it."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,9 @@ def analyze(runs: Mapping[str, RunRecord], question: Question) -> Report:
         "excluded": excluded,
         "flags": flags,
         "joint": joint_report(
-            others if flagged else [*others, own], target_params=question.target_params, levels=question.levels
+            others if flagged else [*others, own],
+            target_params=question.target_params,
+            levels=question.levels,
         ),
     }
     if not own.points:
@@ -108,12 +112,13 @@ def analyze(runs: Mapping[str, RunRecord], question: Question) -> Report:
     x, y = (np.array(values) for values in zip(*own.points, strict=True))
     model = model_curve(x, y)
     status = model.reasons[0] if model.reasons else FitStatus.OK
+    grid = np.geomspace(max(x[0], x[-1] / TAIL), REACH * x[-1], GRID)
     return Report(
         **common,
         status=status.value,
         sentence=status.sentence,
         fits=_fits(model, x, y),
-        curve=band(model.log_moments, np.geomspace(x[0], REACH * x[-1], GRID), question.levels),
+        curve=band(model.log_moments(grid), grid, question.levels),
         projections=_projections(model, own.params or None, x, planned, question),
         doubts=_doubts(model, observations, [*others, own]),
     )

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from foretrain.family import MIN_SIZES, FamilyModel, model_family
+from foretrain.family import MIN_SIZES, family_moments
 from foretrain.fitting import FitStatus, fit
 from foretrain.laws.law import Array
 from foretrain.projection import LEVELS, band, named_projection
 from foretrain.report import JointReport, LawFit
 from foretrain.uncertainty import quantile_factor
 
-MAX_FAMILY_POINTS = 2000
+MAX_FAMILY_POINTS = 600
 """Points that enter a joint fit; longer curves are thinned."""
 
 MAX_CHECKED = 24
@@ -78,17 +78,18 @@ def off_curve(own: RunCurve, others: Sequence[RunCurve]) -> dict[str, float] | N
         others: Runs of at least three sizes that may be compared with it.
 
     Returns:
-        The evidence, or None: fewer than three sizes, no points at data that the others have reached, or
+        The evidence, or None: fewer than three sizes, none as small, no points at data that the others have reached, or
         nothing amiss at any of the last three of those.
     """
-    if len({c.params for c in others}) < MIN_SIZES or own.params <= 0:
+    sizes = {c.params for c in others}
+    if len(sizes) < MIN_SIZES or own.params < min(sizes):
         return None
     n, d, y = _arrays(others)
     reached = [(x, value) for x, value in own.points if 0.1 * d.max() <= x <= 1.5 * d.max()]
     if len(reached) < OFF_POINTS:
         return None
     x, value = (np.array(values) for values in zip(*reached[-OFF_POINTS:], strict=True))
-    mean, deviation = model_family(n, d, y).log_moments(np.full_like(x, own.params), x)
+    (mean, deviation), _ = family_moments(n, d, y, np.full_like(x, own.params), x)
     upper = mean + quantile_factor(OFF_LEVEL) * deviation
     if not (np.log(value) > upper).all():
         return None
@@ -140,10 +141,13 @@ def joint_report(
         status = FitStatus.TOO_FEW_SIZES
         return JointReport(status=status.value, sentence=status.sentence, runs=names)
     n, d, y = _arrays(kept)
-    model = model_family(n, d, y)
     if at_data is None:
-        reached = {size: d[n == size].max() for size in np.unique(n)}
-        at_data = float(min(reached.values()))
+        at_data = float(min(d[n == size].max() for size in np.unique(n)))
+    sizes = [(f"{scale:g}x size", scale * float(n.max())) for scale in SIZE_SCALES]
+    sizes += [(f"{size:g} parameters", float(size)) for size in target_params]
+    grid = np.geomspace(n.min(), SIZE_REACH * n.max(), SIZE_GRID)
+    asked = np.concatenate([grid, [size for _, size in sizes]])
+    moments, model = family_moments(n, d, y, asked, np.full_like(asked, at_data))
     law = fit("chinchilla", np.stack([n, d]), y) if y.size > 5 else None
     status = model.reasons[0] if model.reasons else FitStatus.OK
     sentence = status.sentence
@@ -151,9 +155,6 @@ def joint_report(
         sentence += f" {len(usable) - len(kept)} runs counted by other conventions were left out."
     if not model.n_scores:
         sentence += " The intervals are not calibrated: a fourth size would tell how far to trust the law."
-    sizes = [(f"{scale:g}x size", scale * float(n.max())) for scale in SIZE_SCALES]
-    sizes += [(f"{size:g} parameters", float(size)) for size in target_params]
-    grid = np.geomspace(n.min(), SIZE_REACH * n.max(), SIZE_GRID)
     return JointReport(
         status=status.value,
         sentence=sentence,
@@ -161,16 +162,12 @@ def joint_report(
         fit=None
         if law is None
         else LawFit("chinchilla", law.parameters, 1.0, law.status.value, law.status.sentence),
-        by_size=band(lambda sizes: _at(model, sizes, at_data), grid, levels),
+        by_size=band((moments[0][:SIZE_GRID], moments[1][:SIZE_GRID]), grid, levels),
         at_data=at_data,
         projections=tuple(
             named_projection(
-                name, _at(model, np.array([size]), at_data), params=size, data=at_data, levels=levels
+                name, (moments[0][i : i + 1], moments[1][i : i + 1]), params=size, data=at_data, levels=levels
             )
-            for name, size in sizes
+            for i, (name, size) in enumerate(sizes, start=SIZE_GRID)
         ),
     )
-
-
-def _at(model: FamilyModel, sizes: Array, data: float) -> tuple[Array, Array]:
-    return model.log_moments(sizes, np.full_like(sizes, data))

@@ -8,7 +8,7 @@ import numpy as np
 
 from foretrain.fitting import MAX_CONTRAST, FitStatus, project, ratio, safe_log
 from foretrain.laws import LAWS
-from foretrain.laws.law import Array
+from foretrain.laws.law import SATURATION, Array
 from foretrain.uncertainty import SCALE_DISTANCE, SCALE_RESIDUAL, SCALE_SPREAD, SLOPE_PRIOR
 
 LAW = LAWS["chinchilla"]
@@ -17,7 +17,8 @@ RECENCY = 2.0
 """A point at D counts `(D / D_max) ** RECENCY`, as along one curve."""
 
 NEARNESS = 2.0
-"""A run of size N counts `(N / N_max) ** NEARNESS`: the sizes next to the larger ones decide."""
+"""A run of size N counts `(N / N_max) ** NEARNESS`: the sizes next to the one asked
+about decide, the largest where larger ones are asked about."""
 
 TEMPER = 2.0
 """A pair of exponents counts its residual sum of squares to the power -TEMPER, however many points there are:
@@ -32,6 +33,12 @@ FADE = 0.35
 
 MIN_SIZES = 3
 """Fewer sizes do not identify a law of model size."""
+
+MAX_ANCHORS = 6
+"""Around how many of the known sizes the law is averaged anew, where it is asked about sizes between them."""
+
+MAX_BACKTESTS = 8
+"""How many of the largest sizes are forecast from the smaller ones."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +78,12 @@ class FamilyModel:
         """Mean and standard deviation of the log of one new measurement at sizes n and data d, shape (k,)."""
         x = ratio(np.stack([n, d]), self.unit[:, None])
         mean, spread = self._law_moments(x)
-        beyond = np.maximum(np.log(x) - np.log(self.top[:, None]), 0.0)
+        log_x = np.log(x)
+        beyond = np.maximum(log_x - np.log(self.top[:, None]), 0.0) + np.maximum(-log_x, 0.0)
         mean = mean + self.shared_deviation(np.log(x[1])) * np.exp(-beyond[1] / FADE)
-        variance = self.noise**2 + SCALE_SPREAD**2 * spread + ((self.drift[:, None] * beyond) ** 2).sum(axis=0)
+        variance = (
+            self.noise**2 + SCALE_SPREAD**2 * spread + ((self.drift[:, None] * beyond) ** 2).sum(axis=0)
+        )
         return mean + np.log(self.y_unit), self.inflation * np.sqrt(variance)
 
     def shared_deviation(self, log_d: Array) -> Array:
@@ -94,12 +104,50 @@ class FamilyModel:
         return mean, np.maximum(self.weights @ logs**2 - mean**2, 0.0)
 
 
+def family_moments(
+    n: Array, d: Array, y: Array, at_n: Array, at_d: Array
+) -> tuple[tuple[Array, Array], FamilyModel]:
+    """Mean and standard deviation of the log of one new measurement, at any sizes and data.
+
+    Beyond the largest size this is `model_family`. Between the known sizes the points next to the size asked
+    about must decide instead, so the law is averaged anew around up to six of them and blended in ln N.
+
+    Args:
+        n: Model size of each point, shape (k,), in parameters. Positive.
+        d: Data seen at each point, shape (k,). Positive.
+        y: The metric there, shape (k,), in its own unit. Positive.
+        at_n: Model sizes asked about, shape (q,).
+        at_d: Data asked about, shape (q,).
+
+    Returns:
+        The moments, each of shape (q,), and the model around the largest size.
+    """
+    model = model_family(n, d, y)
+    sizes = np.unique(n)
+    if at_n.min() >= sizes[-1]:
+        return model.log_moments(at_n, at_d), model
+    anchors = sizes[np.unique(np.linspace(0, sizes.size - 1, min(sizes.size, MAX_ANCHORS)).astype(int))]
+    around = [
+        replace(_average_exponents(n, d, y, toward=float(size)), inflation=model.inflation)
+        for size in anchors[:-1]
+    ]
+    moments = np.array([m.log_moments(at_n, at_d) for m in [*around, model]])
+    place = np.interp(np.log(at_n), np.log(anchors), np.arange(anchors.size))
+    below = np.minimum(place.astype(int), max(anchors.size - 2, 0))
+    above = np.minimum(below + 1, anchors.size - 1)
+    share, column = place - below, np.arange(at_n.size)
+    mean, deviation = (
+        (1 - share) * moments[below, i, column] + share * moments[above, i, column] for i in (0, 1)
+    )
+    return (mean, deviation), model
+
+
 def model_family(n: Array, d: Array, y: Array) -> FamilyModel:
     """Averages the joint law over its exponents and calibrates it on the family's own larger sizes.
 
     Every pair of exponents is solved for E, A and B (variable projection) and counts by how well it describes
-    the points, those of large models late in training above all. Then each size from the fourth on is
-    forecast from the smaller ones alone; where those forecasts missed by more than they said, the standard
+    the points, those of large models late in training above all. Then the largest sizes, from the fourth
+    on, are forecast from the smaller ones alone; where those forecasts missed by more than they said, the standard
     deviation is scaled up.
 
     Args:
@@ -113,7 +161,7 @@ def model_family(n: Array, d: Array, y: Array) -> FamilyModel:
     model = _average_exponents(n, d, y)
     sizes = np.unique(n)
     scores = []
-    for size in sizes[MIN_SIZES:]:
+    for size in sizes[MIN_SIZES:][-MAX_BACKTESTS:]:
         smaller, held_out = n < size, n == size
         held_out &= d >= d[held_out].max() / 3.0
         mean, deviation = _average_exponents(n[smaller], d[smaller], y[smaller]).log_moments(
@@ -125,10 +173,12 @@ def model_family(n: Array, d: Array, y: Array) -> FamilyModel:
     return replace(model, inflation=max(1.0, float(np.mean(scores))), n_scores=len(scores))
 
 
-def _average_exponents(n: Array, d: Array, y: Array) -> FamilyModel:
+def _average_exponents(n: Array, d: Array, y: Array, *, toward: float | None = None) -> FamilyModel:
+    """The averaged law, the runs counted by how near their size is to `toward`, the largest if None."""
     unit, y_unit = np.array([n.min(), d.min()]), float(np.exp(np.mean(np.log(y))))
     x, v = ratio(np.stack([n, d]), unit[:, None]), ratio(y, y_unit, largest=MAX_CONTRAST)
-    w = (d / d.max()) ** RECENCY * (n / n.max()) ** NEARNESS
+    log_w = RECENCY * np.log(d) - NEARNESS * np.abs(np.log(n) - np.log(toward or n.max()))
+    w = np.exp(np.maximum(log_w - log_w.max(), -SATURATION))
     w = w / w.mean()
     exponents = LAW.grid(x)
     solved = project(LAW.basis(x, exponents), v, w)

@@ -222,9 +222,11 @@ def fit(
     assert best is not None  # there are always three grid points
     theta, objective, residual = best
     reasons = _doubts(law, x, y, theta, u)
+    with np.errstate(over="ignore"):  # a coefficient in natural units may leave the floats
+        natural = law.rescale(theta, x_unit, y_unit)
     return Fit(
         law=law.name,
-        theta=law.rescale(theta, x_unit, y_unit),
+        theta=natural,
         objective=objective,
         scale=robust_scale(residual),
         status=reasons[0] if reasons else FitStatus.OK,
@@ -235,9 +237,7 @@ def fit(
     )
 
 
-def _polish(
-    law: Law, u: Array, v: Array, w: Array, start: Array, delta: float
-) -> tuple[Array, float, Array]:
+def _polish(law: Law, u: Array, v: Array, w: Array, start: Array, delta: float) -> tuple[Array, float, Array]:
     """Minimises the summed Huber loss over all parameters; returns them, the loss and the residuals."""
     lower = np.array([parameter.lower for parameter in law.parameters])
     upper = np.array([parameter.upper for parameter in law.parameters])
@@ -275,7 +275,7 @@ def _doubts(law: Law, x: Array, y: Array, theta: Array, u: Array) -> tuple[FitSt
         reasons.append(FitStatus.TOO_FEW_POINTS)
     if law.n_axes > 1 and np.unique(x[0]).size < 3:
         reasons.append(FitStatus.TOO_FEW_SIZES)
-    if (x[-1].max() / x[-1].min()) < 3.0:
+    if ratio(x[-1].max(), x[-1].min()) < 3.0:
         reasons.append(FitStatus.SHORT_RANGE)
     for parameter, value in zip(law.parameters, theta, strict=True):
         if parameter.unit == "none" and (value < parameter.lower * 1.02 or value > parameter.upper * 0.98):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from foretrain.family import model_family
+from foretrain.family import family_moments
 from foretrain.fitting import FitStatus
 from foretrain.laws.law import Array
 from foretrain.report import Band, NamedProjection
@@ -41,12 +41,9 @@ class Forecast:
     reasons: tuple[FitStatus, ...] = ()
 
 
-def band(
-    log_moments: Callable[[Array], Moments], x: Array, levels: Sequence[float], *, digits: int = 6
-) -> Band:
+def band(moments: Moments, x: Array, levels: Sequence[float], *, digits: int = 6) -> Band:
     """The projected error and its intervals along x, rounded to `digits` significant ones."""
-    mean, deviation = log_moments(x)
-    result = _forecast(mean, deviation, tuple(levels), ())
+    result = _forecast(*moments, tuple(levels), ())
 
     def told(values: Array) -> tuple[float, ...]:
         return tuple(float(f"{value:.{digits}g}") for value in values)
@@ -85,7 +82,9 @@ def _positive(name: str, values: ArrayLike) -> Array:
     try:
         array = np.asarray(values, dtype=float)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"Expected `{name}` to be an array of numbers, got {values!r:.80}: {error}.") from None
+        raise ValueError(
+            f"Expected `{name}` to be an array of numbers, got {values!r:.80}: {error}."
+        ) from None
     if array.size == 0:
         raise ValueError(f"Expected `{name}` to hold at least one number, got none.")
     bad = ~(np.isfinite(array) & (array > 0))
@@ -202,6 +201,5 @@ def forecast_joint(
         raise ValueError(
             f"Expected `at_params` and `at_data` to broadcast, got shapes {at_n.shape} and {at_d.shape}."
         ) from None
-    model = model_family(n, d, y)
-    mean, deviation = model.log_moments(at_n.ravel(), at_d.ravel())
+    (mean, deviation), model = family_moments(n, d, y, at_n.ravel(), at_d.ravel())
     return _forecast(mean.reshape(at_n.shape), deviation.reshape(at_n.shape), levels, model.reasons)

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from foretrain.flags import Flag
+from foretrain.flags import Flag, FlagKind
 
 REPORT_VERSION = 1
 MAX_REPORT_BYTES = 256 * 1024
@@ -137,7 +137,7 @@ class Report:
         status: Code of the run's own fit ("ok", "too_few_points", ...).
         sentence: What that means and what would help.
         fits: The laws tried on the run's own points.
-        curve: Projected error along the data axis, from the first point to 1,000 times the last.
+        curve: Projected error along the data axis, from the last points to 1,000 times the last.
         projections: Projected errors at named scales.
         joint: What the study's runs of several sizes say together; None where it was not asked.
         doubts: Reasons to doubt the projections, as sentences.
@@ -238,7 +238,8 @@ def _report_fields(record: dict[str, Any]) -> dict[str, Any]:
     known["fits"] = tuple(LawFit(**_known(LawFit, item)) for item in known.get("fits", ()))
     known["projections"] = tuple(_projection(item) for item in known.get("projections", ()))
     known["doubts"] = tuple(known.get("doubts", ()))
-    known["flags"] = tuple(Flag.from_json(item) for item in known.get("flags", ()))
+    kinds = {kind.value for kind in FlagKind}  # one that a later version added is passed over
+    known["flags"] = tuple(Flag.from_json(item) for item in known.get("flags", ()) if item["kind"] in kinds)
     if known.get("curve") is not None:
         known["curve"] = Band.from_json(known["curve"])
     if known.get("joint") is not None:

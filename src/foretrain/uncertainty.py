@@ -9,7 +9,7 @@ from scipy.special import stdtrit
 
 from foretrain.fitting import MAX_CONTRAST, FitStatus, Projected, project, ratio, safe_log
 from foretrain.laws import LAWS
-from foretrain.laws.law import Array
+from foretrain.laws.law import SATURATION, Array
 
 CURVE_LAWS = ("power", "power_floor", "shifted_power_floor")
 """The laws that are averaged along one axis."""
@@ -125,7 +125,7 @@ def model_curve(x: Array, y: Array) -> CurveModel:
 def _average_laws(x: Array, y: Array) -> CurveModel:
     x_unit, y_unit = float(x[0]), float(np.exp(np.mean(np.log(y))))
     u, v = ratio(x, x_unit), ratio(y, y_unit, largest=MAX_CONTRAST)
-    w = (u / u[-1]) ** RECENCY
+    w = np.exp(np.maximum(RECENCY * (np.log(u) - np.log(u[-1])), -SATURATION))
     w = w / w.mean()
     if len(x) < MIN_POINTS or np.unique(x).size < MIN_POINTS:
         return _last_value(x, y, (FitStatus.TOO_FEW_POINTS,))
@@ -149,7 +149,7 @@ def _average_laws(x: Array, y: Array) -> CurveModel:
     s_residual = np.sqrt((w * residual**2).sum() / w.sum() * n_eff / max(n_eff - 2.0, 1.0))
     s_local = np.sqrt(np.mean(np.diff(np.log(v[-12:]), 2) ** 2) / 6.0)
     quarter = min(int(np.searchsorted(u, u[-1] / 4)), len(u) - 2)
-    span = max(float(np.log(u[-1] / u[quarter])), 1e-9)
+    span = max(float(np.log(u[-1]) - np.log(u[quarter])), 1e-9)
     return CurveModel(
         reasons=_doubts(x, v, shares, solved),
         x_unit=x_unit,
@@ -176,9 +176,8 @@ def _last_value(x: Array, y: Array, reasons: tuple[FitStatus, ...]) -> CurveMode
     log_y = np.log(y[-3:])
     level = float(np.mean(log_y[-2:])) if FitStatus.NOT_DECREASING in reasons else float(log_y[-1])
     noise = max(float(np.std(log_y)), 0.02)
-    slope = SLOPE_PRIOR
-    if x[-1] > x[0]:
-        slope = max(slope, abs(float(np.diff(np.log(y[[0, -1]]))[0] / np.diff(np.log(x[[0, -1]]))[0])))
+    rise, run = np.log(y[-1]) - np.log(y[0]), np.log(x[-1]) - np.log(x[0])
+    slope = max(SLOPE_PRIOR, abs(float(rise / run))) if run > 1e-6 else SLOPE_PRIOR
     return CurveModel(
         reasons=reasons,
         x_unit=float(x[0]),

@@ -7,7 +7,9 @@ import numpy as np
 from foretrain.laws.law import Array, Law, Parameter, power
 from foretrain.laws.single import E
 
-EXPONENTS = np.geomspace(0.02, 2.0, 28)
+EXPONENTS = np.geomspace(0.05, 1.0, 28)
+"""Where published exponents of size and data lie; what the points do not tell is averaged over these."""
+
 LAW_GRID = np.stack([np.repeat(EXPONENTS, len(EXPONENTS)), np.tile(EXPONENTS, len(EXPONENTS))])
 
 
@@ -45,7 +47,7 @@ class ChinchillaLaw(Law):
         return np.array([[zero, by_alpha, zero], [zero, zero, by_beta]])
 
     def grid(self, x: Array) -> Array:
-        """28 x 28 exponents, evenly spaced in their logarithms."""
+        """28 x 28 exponents, evenly spaced in their logarithms from 0.05 to 1."""
         return LAW_GRID
 
     def rescale(self, theta: Array, x_unit: Array, y_unit: float) -> Array:

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
+SATURATION = 300.0
+"""A power is held between exp(-300) and exp(300), so that squares and products of two stay floats."""
+
 
 @dataclass(frozen=True)
 class Parameter:
@@ -121,5 +124,4 @@ class Law(ABC):
 
 def power(x: Array, exponent: Array) -> Array:
     """`x ** -exponent` for every exponent, shape (m, n); too large or small values saturate."""
-    with np.errstate(over="ignore", under="ignore"):
-        return np.exp(np.clip(-exponent[:, None] * np.log(x), -700.0, 700.0))
+    return np.exp(np.clip(-exponent[:, None] * np.log(x), -SATURATION, SATURATION))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from foretrain.laws.law import Array, Law, Parameter, power
+from foretrain.laws.law import SATURATION, Array, Law, Parameter, power
 
 E = Parameter("E", "irreducible error", "the metric's unit", 0.0)
 A = Parameter("A", "coefficient", "the metric's unit times the axis's to the power alpha", 0.0)
@@ -92,16 +92,15 @@ class ShiftedPowerLawFloor(Law):
 
     def basis(self, x: Array, e: Array) -> Array:
         """Two features, 1 and `(x + x0)^-alpha`."""
-        with np.errstate(over="ignore", under="ignore"):
-            logs = np.log(x[0] + e[1][:, None])
-            features = np.exp(np.clip(-e[0][:, None] * logs, -700.0, 700.0))
+        logs = np.log(x[0] + e[1][:, None])
+        features = np.exp(np.clip(-e[0][:, None] * logs, -SATURATION, SATURATION))
         return np.stack([np.ones_like(features), features], axis=1)
 
     def slopes(self, x: Array, e: Array) -> Array:
         """Their derivatives by alpha and by x0."""
         alpha, shift = e
         shifted = x[0] + shift
-        feature = power(shifted[None][0], np.array([alpha]))[0]
+        feature = power(shifted, np.array([alpha]))[0]
         by_alpha, by_shift = -np.log(shifted) * feature, -alpha * feature / shifted
         zero = np.zeros_like(feature)
         return np.array([[zero, by_alpha], [zero, by_shift]])

@@ -31,6 +31,9 @@ from foretrain.tensorboard.rows import (
 if TYPE_CHECKING:
     from foretrain.analysis import RunCurve
 
+NO_LAW = ("too_few_points", "not_decreasing")
+"""Statuses of a run whose projection is no law, and that is not shown first."""
+
 _DRAWN = 12_000  # points of all runs together; beyond it every run is thinned further
 
 
@@ -81,7 +84,7 @@ def runs_view(
             for row in rows
         ]
     unflagged = [item for item in entries if not item.flagged] or list(entries)
-    good = [item for item in unflagged if item.row["status"] == "ok"] or unflagged
+    good = [item for item in unflagged if item.row["status"] not in NO_LAW] or unflagged
     default = max(good, key=lambda item: (item.params or 0.0, len(item.points)), default=None)
     return {
         "metric": metric,

@@ -1,0 +1,110 @@
+"""The `foretrain` command: what the records of a study say, without TensorBoard."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from foretrain import __version__
+from foretrain.analysis import Question, analyze
+from foretrain.axes import AXES
+from foretrain.report import Report
+from foretrain.store import StudyReader
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command.
+
+    Args:
+        argv: The arguments; the process's own if None.
+
+    Returns:
+        0, or 1 where there is nothing to report.
+    """
+    parser = argparse.ArgumentParser(prog="foretrain", description="Scaling laws of training runs.")
+    parser.add_argument("--version", action="version", version=f"foretrain {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True)
+    report = commands.add_parser("report", help="what the runs under a log directory say")
+    report.add_argument("log_dir", type=Path, help="the loggers' save_dir, or the foretrain folder in it")
+    report.add_argument("--metric", help="default: the one most runs have")
+    report.add_argument("--axis", choices=sorted(AXES), help="default: tokens where all runs count them")
+    report.add_argument("--json", action="store_true", help="one report a line, as JSON")
+    return _report(parser.parse_args(argv))
+
+
+def _report(args: argparse.Namespace) -> int:
+    folders = _study_folders(args.log_dir)
+    reports = [report for folder in folders for report in _read(folder, args.metric, args.axis)]
+    if not reports:
+        print(
+            f"No observations under {args.log_dir}: expected the save_dir of a logger whose runs had a "
+            "ScalingLawMonitor.",
+            file=sys.stderr,
+        )
+        return 1
+    if args.json:
+        for report in reports:
+            print(report.to_json())
+    else:
+        Console().print(_table(reports))
+    return 0
+
+
+def _study_folders(log_dir: Path) -> list[Path]:
+    """The folders of studies in a log directory, in the `foretrain` folder in it, or the folder itself."""
+    root = log_dir / "foretrain" if (log_dir / "foretrain").is_dir() else log_dir
+    if any(root.glob("*/*.jsonl")):
+        return [root]
+    return sorted(folder for folder in root.glob("*") if any(folder.glob("*/*.jsonl")))
+
+
+def _read(folder: Path, metric: str | None, axis: str | None) -> list[Report]:
+    study = StudyReader(folder).read()
+    if study.damaged:
+        print(f"{folder}: {study.damaged} damaged records were passed over.", file=sys.stderr)
+    observations = [o for run in study.runs.values() for o in run.observations]
+    if not observations:
+        return []
+    if metric is None:
+        names = [o.metric for o in observations]
+        metric = max(sorted(set(names)), key=names.count)
+    if axis is None:
+        axis = "tokens" if all(o.counts.tokens for o in observations) else "samples"
+    return [
+        analyze(study.runs, Question(run=name, metric=metric, axis=axis))
+        for name, run in study.runs.items()
+        if any(o.metric == metric for o in run.observations)
+    ]
+
+
+def _table(reports: Sequence[Report]) -> Table:
+    first = reports[0]
+    table = Table(title=f"{first.metric} against {AXES[first.axis].unit}, projected with 90 % intervals")
+    for column in ("run", "parameters", first.axis, first.metric, "planned end", "at 10x", "status"):
+        table.add_column(column, justify="left" if column in ("run", "status") else "right")
+    for report in reports:
+        named = {p.name: p for p in report.projections}
+        told = [
+            f"{p.median:.4g} ({p.lower['0.9']:.4g} to {p.upper['0.9']:.4g})" if p else "-"
+            for p in (named.get("planned end"), named.get("10x"))
+        ]
+        last = report.points[-1] if report.points else (float("nan"), float("nan"))
+        flags = ", ".join(flag.kind.value for flag in report.flags)
+        table.add_row(
+            report.run,
+            "-" if report.params is None else f"{report.params:,.0f}",
+            f"{last[0]:,.0f}",
+            f"{last[1]:.4g}",
+            *told,
+            f"flagged: {flags}" if flags else report.status,
+        )
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+"""Who may import whom. A module that is missing from the table fails the test, too."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import foretrain
+
+ROOT = Path(foretrain.__file__).parent
+
+MAY_IMPORT = {
+    "": {"projection"},  # lazily
+    "axes": set(),
+    "laws": set(),
+    "flags": set(),
+    "observation": {"axes"},
+    "fitting": {"laws"},
+    "uncertainty": {"laws", "fitting"},
+    "family": {"laws", "fitting", "uncertainty"},
+    "report": {"flags"},
+    "projection": {"laws", "fitting", "uncertainty", "family", "report"},
+    "comparison": {"laws", "fitting", "uncertainty", "family", "projection", "report"},
+    "analysis": {
+        *("axes", "observation", "laws", "fitting", "uncertainty", "projection"),
+        *("comparison", "flags", "report"),
+    },
+    "records": {"axes", "observation"},
+    "reader": {"observation", "records"},
+    "store": {"observation", "records", "reader"},
+    "process": set(),
+    "fitter": {"process", "report"},
+    "child": {"observation", "store", "report", "analysis"},
+    "cli": {"", "axes", "analysis", "report", "store"},
+    "lightning": {"axes", "observation", "store", "fitter", "report", "tensorboard.summary"},
+    "tensorboard": set(),
+    "tensorboard.metadata": set(),
+    "tensorboard.summary": {"report", "tensorboard.metadata"},
+    "tensorboard.loader": {"tensorboard.metadata", "tensorboard.plugin"},
+    "tensorboard.rows": {"axes", "report"},
+    "tensorboard.view": {"report", "analysis", "tensorboard.rows"},
+    "tensorboard.plugin": {
+        "report",
+        *(f"tensorboard.{name}" for name in ("metadata", "rows", "summary", "view")),
+    },
+}
+"""Modules and packages, without the leading `foretrain.`; a package stands for its modules but tensorboard's."""
+
+FRAMEWORKS = {
+    "torch": ("lightning",),
+    "lightning": ("lightning",),
+    "pytorch_lightning": ("lightning",),
+    "tensorboard": ("tensorboard",),
+    "tensorboardX": ("tensorboard",),
+}
+
+
+def unit_of(module: str) -> str:
+    """The row of the table that a module of ours belongs to."""
+    parts = module.split(".")[1:]
+    if parts[:1] in (["laws"], ["lightning"]):
+        return parts[0]
+    return ".".join(parts)
+
+
+def modules():
+    for path in sorted(ROOT.rglob("*.py")):
+        parts = ("foretrain", *path.relative_to(ROOT).with_suffix("").parts)
+        yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
+
+
+def imports(path: Path):
+    """Every module that a file imports, wherever in it; of a name imported from ours, its module."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: relative import"
+            known = {name for name, _ in modules()}
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                yield full if full in known else node.module
+
+
+@pytest.mark.parametrize(("module", "path"), list(modules()), ids=lambda value: str(value).split("/")[-1])
+def test_imports_only_what_the_table_allows(module, path):
+    unit = unit_of(module)
+    assert unit in MAY_IMPORT, f"{module} is missing from the table: decide what it may import"
+    for imported in imports(path):
+        top = imported.split(".")[0]
+        if top == "foretrain":
+            target = unit_of(imported)
+            assert target == unit or target in MAY_IMPORT[unit], f"{module} imports {imported}"
+        elif top in FRAMEWORKS:
+            assert unit.split(".")[0] in FRAMEWORKS[top], f"{module} imports {imported}"
+
+
+def test_the_table_has_no_row_for_what_is_gone():
+    assert set(MAY_IMPORT) == {unit_of(module) for module, _ in modules()}
+
+
+def test_importing_foretrain_loads_no_framework_and_no_numbers():
+    code = "import sys, foretrain; print(*sorted(m.split('.')[0] for m in sys.modules))"
+    loaded = set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.split())
+    assert "foretrain" in loaded
+    assert not loaded & {"torch", "lightning", "pytorch_lightning", "tensorboard", "numpy", "scipy"}
+
+
+def test_forecasting_loads_no_framework():
+    code = (
+        "import sys, foretrain; foretrain.forecast([1, 2, 3, 4, 5], [5, 4, 3, 2.5, 2.2], [10]);"
+        "print(*sorted(m.split('.')[0] for m in sys.modules))"
+    )
+    loaded = set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.split())
+    assert {"foretrain", "numpy"} <= loaded
+    assert not loaded & {"torch", "lightning", "pytorch_lightning", "tensorboard"}

@@ -1,0 +1,98 @@
+"""Fits against independent references: numpy, scipy's curve_fit, and published optima."""
+
+import csv
+
+import numpy as np
+import pytest
+from scipy.optimize import curve_fit, nnls
+
+from foretrain.fitting import FitStatus, fit, project, ratio, robust_scale
+
+
+def test_pure_power_law_is_a_line_in_logs():
+    x = np.geomspace(1e2, 1e6, 25)
+    y = 7 * x**-0.21 * np.exp(np.random.default_rng(0).normal(0, 0.01, 25))
+    slope, intercept = np.polyfit(np.log(x), np.log(y), 1)
+    found = fit("power", x, y, huber_delta=10.0)  # no residual is as large: least squares
+    np.testing.assert_allclose(found.theta, [np.exp(intercept), -slope], rtol=1e-6)
+
+
+def test_power_law_with_floor_agrees_with_curve_fit():
+    x = np.geomspace(1e2, 1e6, 60)
+    y = (0.5 + 30 * x**-0.4) * np.exp(np.random.default_rng(1).normal(0, 0.005, 60))
+
+    def log_law(x, e, a, alpha):
+        return np.log(e + a * x**-alpha)
+
+    reference, _ = curve_fit(log_law, x, np.log(y), p0=[0.4, 20, 0.3], xtol=1e-14, ftol=1e-14)
+    found = fit("power_floor", x, y, huber_delta=10.0)
+    np.testing.assert_allclose(found.theta, reference, rtol=1e-5)
+
+
+def test_an_outlier_hardly_moves_the_law():
+    x = np.geomspace(1e2, 1e6, 40)
+    noise = np.random.default_rng(2).normal(0, 0.002, 40)
+    y = (0.5 + 30 * x**-0.4) * np.exp(noise)
+    y[-3] *= 2.0
+    assert fit("power_floor", x, y).parameters["alpha"] == pytest.approx(0.4, abs=0.01)
+    assert abs(fit("power_floor", x, y, huber_delta=10.0).parameters["alpha"] - 0.4) > 0.02
+
+
+def test_published_optimum_of_the_chinchilla_law(published_curves):
+    """Besiroglu et al. 2024, arXiv:2404.10102: the objective's exact minimum on their 240 points."""
+    with (published_curves / "epoch_chinchilla" / "chinchilla_runs.csv").open() as file:
+        rows = sorted(csv.DictReader(file), key=lambda row: float(row["loss"]))[:-5]
+    n, d, loss = (np.array([float(row[name]) for row in rows]) for name in ("N", "D", "loss"))
+    found = fit("chinchilla", np.stack([n, d]), loss, huber_delta=1e-3)
+    assert found.objective == pytest.approx(0.0010182740, rel=1e-7)
+    expected = {"E": 1.8172, "A": 477.83, "B": 2143.4, "alpha": 0.34731, "beta": 0.36717}
+    for name, value in expected.items():
+        assert found.parameters[name] == pytest.approx(value, rel=5e-5)
+    assert found.status is FitStatus.OK
+
+
+def test_projected_coefficients_agree_with_scipy_nnls():
+    rng = np.random.default_rng(3)
+    features, y, w = rng.normal(size=(200, 3, 12)) ** 2, rng.uniform(1, 2, 12), rng.uniform(0.1, 1, 12)
+    features[:, 2] -= 1.0  # so that some coefficients would be negative
+    found = project(features, y, w)
+    root = np.sqrt(w) / y
+    for i in range(200):
+        coefficients, norm = nnls((features[i] * root).T, np.sqrt(w))
+        np.testing.assert_allclose(found.coefficients[i], coefficients, atol=1e-7)
+        assert found.rss[i] == pytest.approx(norm**2, rel=1e-7)
+
+
+def test_huge_ranges_stay_finite():
+    x, y = np.geomspace(1e-300, 1e300, 20), np.geomspace(1e200, 1e-200, 20)
+    found = fit("power_floor", x, y)
+    assert np.isfinite(found.unit_theta).all()
+    assert np.isfinite(ratio(np.array([1e300]), 1e-300)).all()
+
+
+@pytest.mark.parametrize("bad", [0.0, -1.0, np.nan, np.inf])
+def test_refuses_what_has_no_logarithm(bad):
+    with pytest.raises(ValueError, match="positive, finite x and y: leave out"):
+        fit("power", np.array([1.0, 2.0, 3.0]), np.array([3.0, bad, 1.0]))
+
+
+def test_doubts():
+    x = np.array([100.0, 120.0, 150.0, 180.0, 200.0, 220.0])
+    assert FitStatus.SHORT_RANGE in fit("power", x, 5 * x**-0.3).reasons
+    assert FitStatus.EXPONENT_AT_BOUND in fit("power", x, 1e9 * x**-3.5).reasons
+    n, d = np.array([1e6, 2e6] * 6), np.repeat(np.geomspace(1e8, 1e10, 6), 2)
+    assert (
+        FitStatus.TOO_FEW_SIZES in fit("chinchilla", np.stack([n, d]), 2 + 1e4 / d**0.5 + 5 / n**0.1).reasons
+    )
+
+
+def test_a_status_is_its_code_and_carries_its_sentence():
+    assert FitStatus("too_few_sizes") is FitStatus.TOO_FEW_SIZES
+    assert FitStatus.OK == "ok"
+    assert "third size" in FitStatus.TOO_FEW_SIZES.sentence
+
+
+def test_robust_scale_is_the_standard_deviation_of_clean_noise():
+    noise = np.random.default_rng(4).normal(0, 0.3, 100_000)
+    assert robust_scale(noise) == pytest.approx(0.3, rel=0.02)
+    assert robust_scale(np.array([])) == 0.0
