@@ -890,3 +890,19 @@ def test_records_stay_frozen(tmp_path):
 def test_the_store_loads_no_numbers_library():
     code = "import sys, foretrain.store; sys.exit(any(m in sys.modules for m in ('numpy', 'scipy', 'torch')))"
     assert os.spawnv(os.P_WAIT, sys.executable, [sys.executable, "-c", code]) == 0
+
+
+def test_two_monitors_of_one_run_lose_nothing(tmp_path):
+    """Two metrics watched in one training are two attempts of one run, and both stay whole."""
+    stores = []
+    for metric in ("val_loss", "val_acc"):
+        store = ObservationStore(tmp_path)
+        scratch = {"run": "run", "step": 0}
+        store.begin(RunInfo(run="run", conventions={"metric": metric}, continues=scratch))
+        stores.append((metric, store))
+    for step in (10, 20):
+        for metric, store in stores:
+            store.append(Observation("run", metric, 1.0, Counts(samples=step, steps=step)))
+    record = StudyReader(store.study_dir).read().runs["run"]
+    kept = {(o.metric, o.counts.steps) for o in record.observations}
+    assert kept == {(metric, step) for metric in ("val_loss", "val_acc") for step in (10, 20)}

@@ -30,8 +30,8 @@ SIZE_SCALES = (2.0, 10.0)
 SIZE_REACH = 100.0
 SIZE_GRID = 64
 
-NOT_COMPARED = frozenset({"schedule"})
-"""Conventions that may differ between runs that are fitted together."""
+NOT_COMPARED = frozenset({"schedule", "metric"})
+"""Conventions that may differ between runs that are fitted together; the metric is chosen by its name."""
 
 
 @dataclass(frozen=True)

@@ -265,7 +265,26 @@ def _merge(attempts: list[_Attempt], merged: Mapping[str, _Points]) -> _Points:
     newer one of equal steps alone would not give.
 
     Where the attempt does not say at which step it began, its first observation stands for that.
+
+    Two monitors of one training are two attempts of one run that hold different metrics, so each metric is
+    put together from the attempts that were about it.
     """
+    others = {str((attempt.info.continues or {}).get("run")) for attempt in attempts}
+    metrics = {metric for attempt in attempts for metric, _ in attempt.flat()}
+    metrics |= {metric for other in others for metric, _ in merged.get(other, {})}
+    points: _Points = {}
+    for metric in sorted(metrics):
+        points |= _merge_metric(metric, [a for a in attempts if _is_about(a, metric)], merged)
+    return points
+
+
+def _is_about(attempt: _Attempt, metric: str) -> bool:
+    named = attempt.info.conventions.get("metric", metric) == metric
+    return named or any(held == metric for held, _ in attempt.flat())
+
+
+def _merge_metric(metric: str, attempts: list[_Attempt], merged: Mapping[str, _Points]) -> _Points:
+    """One metric's observations, by the rule of `_merge`."""
     points: _Points = {}
     for attempt in attempts:
         continues = attempt.info.continues
@@ -282,7 +301,7 @@ def _merge(attempts: list[_Attempt], merged: Mapping[str, _Points]) -> _Points:
             **{key: o for key, o in points.items() if key[1] > start and key[1] >= passed},
             **attempt.flat(),
         }
-    return points
+    return {key: o for key, o in points.items() if key[0] == metric}
 
 
 def _of(observation: Observation, attempt: _Attempt) -> Observation:
