@@ -6,6 +6,7 @@ import importlib.util
 import itertools
 import json
 import re
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +23,9 @@ pytest.importorskip("torch")
 playwright_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install playwright")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 if CHROMIUM is None:
-    pytest.skip("needs Chromium on the PATH", allow_module_level=True)
+    if os.environ.get("FORETRAIN_REQUIRE_BROWSER"):
+        raise RuntimeError("FORETRAIN_REQUIRE_BROWSER is set, but there is no Chromium on the PATH")
+    pytest.skip("needs Chromium on the PATH: apt-get install chromium", allow_module_level=True)
 
 HOSTILE = ["<img src=x onerror=window.parent.hit=1>", "__proto__", "constructor", "w" * 200]
 

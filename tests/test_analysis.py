@@ -1,0 +1,169 @@
+"""The pure pipeline: from a study's records to a report."""
+
+import math
+
+import numpy as np
+import pytest
+
+from foretrain.analysis import Question, RunCurve, analyze, joint_report, run_curve, thin
+from foretrain.axes import Counts
+from foretrain.comparison import comparable, off_curve, sound_runs
+from foretrain.flags import FlagKind
+from foretrain.observation import Observation, RunInfo, RunRecord
+from foretrain.report import Report
+
+SIZES = (1e6, 3e6, 1e7, 3e7)
+DATA = np.geomspace(1e6, 3e7, 20)
+
+
+def loss(n, d):
+    return 1.5 + 60 * n**-0.3 + 80 * d**-0.3
+
+
+def record(run, n, *, data=DATA, factor=1.0, noise=0.002, seed=0, lr=1e-3, **info):
+    rng = np.random.default_rng([seed, int(n)])
+    observations = tuple(
+        Observation(
+            run,
+            "val_loss",
+            float(loss(n, d) * factor * math.exp(rng.normal(0, noise))),
+            Counts(samples=int(d), steps=max(int(d / 100), 1), params=int(n)),
+            lr=lr,
+        )
+        for d in data
+    )
+    return RunRecord(RunInfo(run, **info), observations)
+
+
+@pytest.fixture
+def study():
+    return {f"n{n:.0e}": record(f"n{n:.0e}", n) for n in SIZES}
+
+
+def test_a_healthy_run_of_a_family(study):
+    planned = Counts(samples=int(1e8), steps=10**6)
+    study["n1e+07"] = record("n1e+07", 1e7, planned=planned)
+    report = analyze(study, Question("n1e+07", targets=(5e8,), target_params=(1e8,)))
+    assert report.flags == ()
+    assert report.params == 1e7
+    assert report.planned == 1e8
+    named = {p.name: p for p in report.projections}
+    assert list(named) == ["2x", "10x", "100x", "planned end", "5e+08"]
+    for name, data in (("2x", 6e7), ("10x", 3e8), ("planned end", 1e8), ("5e+08", 5e8)):
+        assert named[name].data == pytest.approx(data, rel=1e-6)
+        assert named[name].lower["0.9"] < loss(1e7, data) < named[name].upper["0.9"]
+    assert named["2x"].doubts == () and "100 times beyond" in named["100x"].doubts[0]
+    assert report.curve.x[-1] == pytest.approx(3e10, rel=1e-3)
+    assert report.joint.status == "ok" and len(report.joint.runs) == 4
+    larger = {p.name: p for p in report.joint.projections}
+    assert list(larger) == ["2x size", "10x size", "1e+08 parameters"]
+    truth = loss(1e8, 3e7)
+    assert larger["1e+08 parameters"].lower["0.9"] < truth < larger["1e+08 parameters"].upper["0.9"]
+    assert sum(fit.weight for fit in report.fits) == pytest.approx(1.0)
+    assert Report.from_json(report.to_json()).to_json() == report.to_json()
+
+
+def test_a_run_above_its_family_is_flagged_and_left_out(study):
+    study["bad"] = record("bad", 1e7, factor=1.15)
+    report = analyze(study, Question("bad"))
+    (flag,) = report.flags
+    assert flag.kind is FlagKind.ABOVE_FAMILY
+    assert flag.evidence["value"] > flag.evidence["upper"] > flag.evidence["predicted"]
+    assert "off the curve" in flag.message
+    assert "bad" not in report.joint.runs and len(report.joint.runs) == 4
+    for healthy in SIZES:
+        other = analyze(study, Question(f"n{healthy:.0e}"))
+        assert other.flags == () and "bad" not in other.joint.runs
+
+
+def test_healthy_families_raise_no_flag():
+    for seed in range(20):
+        runs = {f"n{n:.0e}": record(f"n{n:.0e}", n, seed=seed, noise=0.005) for n in SIZES}
+        for name in runs:
+            assert analyze(runs, Question(name)).flags == (), (seed, name)
+
+
+def test_a_run_smaller_than_all_others_is_not_judged(study):
+    curves = [run_curve(r, "val_loss", "samples")[0] for r in study.values()]
+    smallest = min(curves, key=lambda c: c.params)
+    assert off_curve(smallest, [c for c in curves if c is not smallest]) is None
+    assert sound_runs(curves) == curves
+
+
+def test_what_cannot_be_fitted_is_counted_with_its_reason():
+    points = list(record("r", 1e7).observations)
+    odd = [
+        Observation("r", "val_loss", value, Counts(samples=s, steps=k, params=10))
+        for value, s, k in ((math.nan, 10, 1), (math.inf, 20, 2), (-1.0, 30, 3), (0.0, 40, 4), (3.0, 0, 0))
+    ]
+    other = Observation("r", "val_acc", 0.5, Counts(samples=50, steps=5))
+    run = RunRecord(RunInfo("r"), (*odd, other, *points))
+    report = analyze({"r": run}, Question("r"))
+    assert report.excluded == {"not finite": 2, "not positive": 2, "before the first update": 1}
+    assert len(report.points) == len(points)
+    assert [flag.kind for flag in report.flags] == [FlagKind.NOT_FINITE]
+    assert "val_loss was nan at step 1" in report.flags[0].message
+
+
+def test_an_axis_that_was_not_counted_is_said():
+    report = analyze({"r": record("r", 1e7)}, Question("r", axis="tokens"))
+    assert report.status == "too_few_points" and report.points == ()
+    assert report.excluded == {"tokens not counted": len(DATA)}
+
+
+def test_one_size_says_nothing_of_larger_models():
+    report = analyze({"r": record("r", 1e7)}, Question("r"))
+    assert report.joint.status == "too_few_sizes" and report.joint.by_size is None
+    assert any("One model size only" in doubt for doubt in report.doubts)
+
+
+def test_a_fallen_learning_rate_and_repeated_data_are_doubts():
+    run = record("r", 1e7)
+    fallen = [
+        Observation(
+            o.run, o.metric, o.value, Counts(o.counts.samples, o.counts.steps, unique_samples=1000), lr=lr
+        )
+        for o, lr in zip(run.observations, np.geomspace(1, 0.1, len(run.observations)), strict=True)
+    ]
+    doubts = " ".join(analyze({"r": RunRecord(run.info, tuple(fallen))}, Question("r")).doubts)
+    assert "learning rate has fallen" in doubts and "repeated" in doubts
+
+
+def test_runs_counted_otherwise_are_never_mixed(study):
+    study["odd"] = record("odd", 1e8, conventions={"params": "non-embedding"})
+    assert "odd" not in analyze(study, Question("n1e+07")).joint.runs
+    assert analyze(study, Question("odd")).joint.status == "too_few_sizes"
+    curves = [run_curve(r, "val_loss", "samples")[0] for r in study.values()]
+    report = joint_report(curves)
+    assert "odd" not in report.runs and "1 runs counted by other conventions" in report.sentence
+    metric = RunCurve("a", 1.0, ((1.0, 1.0),), {"metric": "x", "schedule": "y"})
+    assert comparable(metric, [RunCurve("b", 2.0, ((1.0, 1.0),), {})]) != []
+
+
+def test_size_is_projected_at_data_that_every_size_has_reached(study):
+    study["n3e+07"] = record("n3e+07", 3e7, data=DATA[:15])
+    curves = [run_curve(r, "val_loss", "samples")[0] for r in study.values()]
+    report = joint_report(curves)
+    assert report.at_data == pytest.approx(DATA[14], rel=1e-6)
+    inside = np.array(report.by_size.x) <= 3e7
+    truth = np.array([loss(n, DATA[14]) for n in report.by_size.x])
+    covered = (np.array(report.by_size.lower["0.9"]) <= truth) & (truth <= np.array(report.by_size.upper["0.9"]))
+    assert covered[inside].all()
+    assert joint_report(curves, at_data=1e9).at_data == 1e9
+
+
+def test_questions_come_from_json_and_know_their_axes():
+    question = Question.from_json({"run": "r", "targets": [1e9], "from_a_later_version": 1})
+    assert question == Question("r", targets=(1e9,))
+    with pytest.raises(ValueError, match="`axis` to be one of samples, tokens.*got 'sampels'"):
+        Question("r", axis="sampels")
+    with pytest.raises(KeyError):
+        analyze({}, Question("r"))
+
+
+def test_thinning_keeps_the_ends_and_spreads_along_the_logarithm():
+    x = np.arange(1.0, 10_001.0)
+    kept = thin(x, 100)
+    assert len(kept) <= 100 and kept[0] == 1.0 and kept[-1] == 10_000.0
+    assert sorted(set(kept)) == kept
+    assert thin(x[:50], 100) == list(x[:50])

@@ -1,0 +1,50 @@
+"""The `foretrain` command, on records that a store wrote."""
+
+import json
+
+import pytest
+from test_analysis import SIZES, record
+
+from foretrain import __version__
+from foretrain.cli import main
+from foretrain.store import ObservationStore
+
+
+@pytest.fixture
+def log_dir(tmp_path):
+    for n in SIZES:
+        run = record(f"size-{n:.0e}", n)
+        store = ObservationStore(tmp_path / "foretrain")
+        store.begin(run.info)
+        assert all([store.append(observation) for observation in run.observations])
+        store.finish("finished")
+        store.close()
+    return tmp_path
+
+
+@pytest.mark.parametrize("below", ["", "foretrain"])
+def test_report_tells_every_run(log_dir, capsys, below):
+    assert main(["report", str(log_dir / below)]) == 0
+    told = capsys.readouterr().out
+    assert "val_loss" in told and "planned end" in told
+    assert told.count("size-") == len(SIZES)
+
+
+def test_report_as_json_is_one_report_a_line(log_dir, capsys):
+    (folder,) = (log_dir / "foretrain").iterdir()
+    assert main(["report", str(folder), "--json"]) == 0
+    reports = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [r["run"] for r in reports] == sorted(f"size-{n:.0e}" for n in SIZES)
+    assert all(r["state"] == "finished" and r["joint"]["status"] == "ok" for r in reports)
+
+
+def test_nothing_to_report_is_said(tmp_path, capsys):
+    assert main(["report", str(tmp_path)]) == 1
+    assert "expected the save_dir of a logger" in capsys.readouterr().err
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"foretrain {__version__}\n"
