@@ -21,21 +21,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
-from stdlib_lm import ByteLM, SourceText
 
 from foretrain import forecast_joint
 from foretrain.lightning import ScalingLawMonitor
 from foretrain.report import Report
 from foretrain.store import ObservationStore, StudyReader
-from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
-from lightning.pytorch.loggers import TensorBoardLogger
+from stdlib_lm import ByteLM, SourceText
 
 WIDTHS = (24, 40, 64, 104, 168)
 BROKEN_WIDTH, BROKEN_FACTOR = 64, 30.0
-STEPS, VALIDATE_EVERY = 1400, 56
+STEPS, VALIDATE_EVERY = 1200, 60
 LEVEL = 0.9
 
 

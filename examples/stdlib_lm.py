@@ -12,10 +12,9 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from lightning.pytorch import LightningDataModule, LightningModule
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
-
-from lightning.pytorch import LightningDataModule, LightningModule
 
 WINDOW = 64
 VALIDATION_SHARE = 20  # one file in so many is held out
@@ -115,7 +114,7 @@ class ByteLM(LightningModule):
     def __init__(self, width: int, learning_rate: float | None = None, warmup: int = 100) -> None:
         super().__init__()
         self.save_hyperparameters()
-        self.learning_rate = 0.32 / width if learning_rate is None else learning_rate
+        self.learning_rate = 0.16 / width if learning_rate is None else learning_rate
         self.warmup = warmup
         self.byte, self.place = nn.Embedding(256, width), nn.Embedding(WINDOW, width)
         for table in (self.byte, self.place):

@@ -147,7 +147,9 @@ def test_size_is_projected_at_data_that_every_size_has_reached(study):
     assert report.at_data == pytest.approx(DATA[14], rel=1e-6)
     inside = np.array(report.by_size.x) <= 3e7
     truth = np.array([loss(n, DATA[14]) for n in report.by_size.x])
-    covered = (np.array(report.by_size.lower["0.9"]) <= truth) & (truth <= np.array(report.by_size.upper["0.9"]))
+    covered = (np.array(report.by_size.lower["0.9"]) <= truth) & (
+        truth <= np.array(report.by_size.upper["0.9"])
+    )
     assert covered[inside].all()
     assert joint_report(curves, at_data=1e9).at_data == 1e9
 
@@ -155,7 +157,7 @@ def test_size_is_projected_at_data_that_every_size_has_reached(study):
 def test_questions_come_from_json_and_know_their_axes():
     question = Question.from_json({"run": "r", "targets": [1e9], "from_a_later_version": 1})
     assert question == Question("r", targets=(1e9,))
-    with pytest.raises(ValueError, match="`axis` to be one of samples, tokens.*got 'sampels'"):
+    with pytest.raises(ValueError, match=r"`axis` to be one of samples, tokens.*got 'sampels'"):
         Question("r", axis="sampels")
     with pytest.raises(KeyError):
         analyze({}, Question("r"))

@@ -46,7 +46,7 @@ MAY_IMPORT = {
         *(f"tensorboard.{name}" for name in ("metadata", "rows", "summary", "view")),
     },
 }
-"""Modules and packages, without the leading `foretrain.`; a package stands for its modules but tensorboard's."""
+"""Modules, without the leading `foretrain.`; the packages laws and lightning have one row for all theirs."""
 
 FRAMEWORKS = {
     "torch": ("lightning",),

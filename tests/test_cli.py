@@ -3,11 +3,11 @@
 import json
 
 import pytest
-from test_analysis import SIZES, record
 
 from foretrain import __version__
 from foretrain.cli import main
 from foretrain.store import ObservationStore
+from test_analysis import SIZES, record
 
 
 @pytest.fixture

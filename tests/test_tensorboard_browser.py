@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import json
-import re
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path

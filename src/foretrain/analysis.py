@@ -62,8 +62,12 @@ class Question:
     def from_json(cls, record: Mapping[str, Any]) -> Question:
         """A question from plain JSON values; unknown names are ignored."""
         known = {f.name for f in fields(cls)}
-        values = {name: value for name, value in record.items() if name in known}
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in record.items()
+            if name in known
+        }
+        return cls(**values)
 
 
 def analyze(runs: Mapping[str, RunRecord], question: Question) -> Report:

@@ -78,8 +78,8 @@ def off_curve(own: RunCurve, others: Sequence[RunCurve]) -> dict[str, float] | N
         others: Runs of at least three sizes that may be compared with it.
 
     Returns:
-        The evidence, or None: fewer than three sizes, none as small, no points at data that the others have reached, or
-        nothing amiss at any of the last three of those.
+        The evidence, or None: fewer than three sizes, none as small, no points at data that the others have
+        reached, or nothing amiss at one of the last three of those.
     """
     sizes = {c.params for c in others}
     if len(sizes) < MIN_SIZES or own.params < min(sizes):

@@ -147,8 +147,8 @@ def model_family(n: Array, d: Array, y: Array) -> FamilyModel:
 
     Every pair of exponents is solved for E, A and B (variable projection) and counts by how well it describes
     the points, those of large models late in training above all. Then the largest sizes, from the fourth
-    on, are forecast from the smaller ones alone; where those forecasts missed by more than they said, the standard
-    deviation is scaled up.
+    on, are forecast from the smaller ones alone; where those forecasts missed by more than they said, the
+    standard deviation is scaled up.
 
     Args:
         n: Model size of each point, shape (k,), in parameters. Positive.
@@ -202,10 +202,12 @@ def _average_exponents(n: Array, d: Array, y: Array, *, toward: float | None = N
     corner = model.top[:, None] * np.array([[1.0, 0.5, 1.0], [1.0, 1.0, 0.5]])
     at_corner, _ = model._law_moments(corner)
     drift = SCALE_DISTANCE * np.abs(at_corner[1:] - at_corner[0]) / np.log(2.0)
-    unknown = np.array([np.unique(n).size < MIN_SIZES, ratio(d.max(), d.min()) < 1.5])
+    runs = np.unique(n).size
+    unknown = np.array([runs < MIN_SIZES, ratio(d.max(), d.min()) < 1.5])
+    freedom = runs / max(runs - 2, 1)  # a law of size takes two of the runs' deviations away
     return replace(
         model,
-        noise=max(SCALE_RESIDUAL * float(np.sqrt((w * own**2).sum() / w.sum())), 1e-9),
+        noise=max(SCALE_RESIDUAL * float(np.sqrt(freedom * (w * own**2).sum() / w.sum())), 1e-9),
         drift=np.where(unknown, SLOPE_PRIOR, drift),
     )
 

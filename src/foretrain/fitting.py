@@ -12,7 +12,6 @@ from scipy.optimize import least_squares
 from foretrain.laws import LAWS, Law
 from foretrain.laws.law import Array
 
-
 MAX_CONTRAST = 1e60
 """Errors further from their mean than this factor are taken as lying at it: no metric spans as much."""
 
@@ -24,7 +23,7 @@ class FitStatus(str, Enum):
         """A member is its code, a string, and carries its sentence."""
         member = str.__new__(cls, code)
         member._value_ = code
-        member.sentence = sentence  # type: ignore[attr-defined]
+        member.sentence = sentence
         return member
 
     sentence: str
@@ -247,7 +246,7 @@ def _polish(law: Law, u: Array, v: Array, w: Array, start: Array, delta: float) 
         return root * (safe_log(law.value(u, theta)) - log_v)
 
     def jacobian(theta: Array) -> Array:
-        return (root * law.gradient(u, theta) / np.maximum(law.value(u, theta), 1e-300)).T
+        return np.asarray(root * law.gradient(u, theta) / np.maximum(law.value(u, theta), 1e-300)).T
 
     inside = np.clip(start, lower + 1e-9, np.where(np.isfinite(upper), upper - 1e-9, upper))
     with np.errstate(all="ignore"):

@@ -24,7 +24,8 @@ Moments = tuple[Array, Array]
 class Forecast:
     """A predictive distribution of the metric at given scales.
 
-    It speaks of one new measurement: metric noise, the doubt about parameters and law, and distance are in it.
+    It speaks of one new measurement: the metric's noise, the doubt about parameters and law, and distance are
+    in it.
 
     Attributes:
         median: Projected metric, in its own unit, in the shape of `at`.

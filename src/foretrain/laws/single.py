@@ -31,7 +31,7 @@ class PowerLaw(Law):
 
     def slopes(self, x: Array, e: Array) -> Array:
         """Its derivative by alpha, `-ln x x^-alpha`."""
-        return (-np.log(x[0]) * power(x[0], e[:1])[0])[None, None, :]
+        return np.asarray(-np.log(x[0]) * power(x[0], e[:1])[0])[None, None, :]
 
     def grid(self, x: Array) -> Array:
         """64 exponents, evenly spaced in their logarithm between the bounds."""
