@@ -246,7 +246,8 @@ def _polish(law: Law, u: Array, v: Array, w: Array, start: Array, delta: float) 
         return root * (safe_log(law.value(u, theta)) - log_v)
 
     def jacobian(theta: Array) -> Array:
-        return np.asarray(root * law.gradient(u, theta) / np.maximum(law.value(u, theta), 1e-300)).T
+        by_parameter: Array = root * law.gradient(u, theta) / np.maximum(law.value(u, theta), 1e-300)
+        return np.asarray(by_parameter.T)
 
     inside = np.clip(start, lower + 1e-9, np.where(np.isfinite(upper), upper - 1e-9, upper))
     with np.errstate(all="ignore"):
