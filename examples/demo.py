@@ -33,9 +33,9 @@ from foretrain.report import Report
 from foretrain.store import ObservationStore, StudyReader
 from stdlib_lm import ByteLM, SourceText
 
-WIDTHS = (24, 40, 64, 104, 168)
+WIDTHS = (24, 40, 64, 96, 168)
 BROKEN_WIDTH, BROKEN_FACTOR = 64, 30.0
-STEPS, VALIDATE_EVERY = 1200, 60
+STEPS, VALIDATE_EVERY = 1300, 65
 LEVEL = 0.9
 
 
@@ -82,12 +82,13 @@ def train(run: Run, data: SourceText, log_dir: Path, seed: int, steps: int, prog
     """One ordinary Lightning run; returns it with what became of it."""
     seed_everything(seed, verbose=False)
     model = ByteLM(run.width, run.learning_rate)
-    params = sum(p.numel() for p in model.parameters())
+    params = model.size()
     task = progress.add_task(run.name, total=steps, loss=f"{params:,} parameters")
     monitor = ScalingLawMonitor(
         "val_loss",
         length_fn=lambda windows: windows.shape[0] * (windows.shape[1] - 1),  # bytes that are predicted
-        target_params=[_params(WIDTHS[-1])],
+        model_size=ByteLM.size,
+        target_params=[ByteLM(WIDTHS[-1]).size()],
     )
     trainer = Trainer(
         accelerator="cpu",
@@ -109,10 +110,6 @@ def train(run: Run, data: SourceText, log_dir: Path, seed: int, steps: int, prog
     )
 
 
-def _params(width: int) -> int:
-    return sum(p.numel() for p in ByteLM(width).parameters())
-
-
 def _points(log_dir: Path) -> dict[str, list[tuple[float, float, float]]]:
     """Of every run in the store: (tokens, val_loss, parameters) at each validation."""
     study = StudyReader(ObservationStore(log_dir / "foretrain").study_dir).read()
@@ -130,7 +127,7 @@ def predict(smaller: Sequence[Run], log_dir: Path) -> Prediction:
     rows = np.array([point for run in smaller for point in curves[run.name]])
     rows = rows[rows[:, 0] >= 0.05 * rows[:, 0].max()]  # past the warm-up of the learning rate
     tokens = np.unique(rows[:, 0])
-    size = _params(WIDTHS[-1])
+    size = ByteLM(WIDTHS[-1]).size()
     told = forecast_joint(rows[:, 2], rows[:, 0], rows[:, 1], size, tokens, levels=(LEVEL,))
     prediction = Prediction(
         params=size,

@@ -109,12 +109,12 @@ class Block(nn.Module):
 
 
 class ByteLM(LightningModule):
-    """A one-layer transformer over bytes; `width` sets its size, and its learning rate falls as 1 / width."""
+    """A one-layer transformer over bytes; `width` sets its size, and its learning rate falls with it."""
 
     def __init__(self, width: int, learning_rate: float | None = None, warmup: int = 100) -> None:
         super().__init__()
         self.save_hyperparameters()
-        self.learning_rate = 0.16 / width if learning_rate is None else learning_rate
+        self.learning_rate = 0.09 / width**0.75 if learning_rate is None else learning_rate
         self.warmup = warmup
         self.byte, self.place = nn.Embedding(256, width), nn.Embedding(WINDOW, width)
         for table in (self.byte, self.place):
@@ -122,6 +122,10 @@ class ByteLM(LightningModule):
         self.block, self.norm = Block(width), nn.LayerNorm(width)
         self.next_byte = nn.Linear(width, 256, bias=False)
         nn.init.zeros_(self.next_byte.weight)
+
+    def size(self) -> int:
+        """Parameters without the embeddings, whose share would change with the width (Kaplan et al. 2020)."""
+        return sum(p.numel() for p in self.block.parameters())
 
     def loss(self, windows: Tensor) -> Tensor:
         """Mean cross-entropy of the next byte, in nats."""

@@ -42,7 +42,7 @@ MAY_IMPORT = {
     "tensorboard.rows": {"axes", "report"},
     "tensorboard.view": {"report", "analysis", "tensorboard.rows"},
     "tensorboard.plugin": {
-        "report",
+        *("report", "analysis"),
         *(f"tensorboard.{name}" for name in ("metadata", "rows", "summary", "view")),
     },
 }

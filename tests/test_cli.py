@@ -23,7 +23,8 @@ def log_dir(tmp_path):
 
 
 @pytest.mark.parametrize("below", ["", "foretrain"])
-def test_report_tells_every_run(log_dir, capsys, below):
+def test_report_tells_every_run(log_dir, capsys, monkeypatch, below):
+    monkeypatch.setenv("COLUMNS", "200")  # a wide terminal, so that no name is cut
     assert main(["report", str(log_dir / below)]) == 0
     told = capsys.readouterr().out
     assert "val_loss" in told and "planned end" in told

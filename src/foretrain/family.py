@@ -25,6 +25,9 @@ TEMPER = 2.0
 the points of one run are not independent, so a family counts as four independent observations. Chosen, like
 NEARNESS, on the published runs of Gadre 2024, Hoffmann 2022 (as read by Besiroglu 2024) and Porian 2024."""
 
+RESOLUTION = 0.003
+"""Log deviation of a run below which one form of the law of size is not preferred to another."""
+
 BANDWIDTH = 0.15
 """Width, in ln D, over which the deviations that all runs share at the same D are averaged."""
 
@@ -36,6 +39,9 @@ MIN_SIZES = 3
 
 MAX_ANCHORS = 6
 """Around how many of the known sizes the law is averaged anew, where it is asked about sizes between them."""
+
+PRIOR_SCORES = 2.0
+"""The forecasts of the family's own larger sizes are few: as many good ones are taken as seen before."""
 
 MAX_BACKTESTS = 8
 """How many of the largest sizes are forecast from the smaller ones."""
@@ -53,7 +59,8 @@ class FamilyModel:
         exponents: The pairs (alpha, beta), shape (2, m).
         coefficients: E, A and B of each pair, shape (m, 3).
         weights: The share of each pair, shape (m,), sum 1.
-        shared: Deviations from the law at the points: ln D / unit, weight, log deviation; shape (3, n).
+        shared: The points: ln D / unit, weight, log deviation from the law, ln N / unit; shape (4, n).
+        toward: ln N / unit of the size asked about, around which sizes count.
         noise: Standard deviation of one new log measurement about the law.
         drift: Log slope along N and along D that distance adds to the uncertainty, shape (2,).
         inflation: By how much the family's past forecasts of its own larger sizes missed more than they
@@ -69,6 +76,7 @@ class FamilyModel:
     coefficients: Array
     weights: Array
     shared: Array
+    toward: float
     noise: float
     drift: Array
     inflation: float = 1.0
@@ -81,10 +89,47 @@ class FamilyModel:
         log_x = np.log(x)
         beyond = np.maximum(log_x - np.log(self.top[:, None]), 0.0) + np.maximum(-log_x, 0.0)
         mean = mean + self.shared_deviation(np.log(x[1])) * np.exp(-beyond[1] / FADE)
-        variance = (
-            self.noise**2 + SCALE_SPREAD**2 * spread + ((self.drift[:, None] * beyond) ** 2).sum(axis=0)
-        )
+        straight, share = self.straight(log_x)
+        apart = straight - mean
+        mean = mean + share * apart
+        variance = self.noise**2 + SCALE_SPREAD**2 * spread + share * (1 - share) * apart**2
+        variance += ((self.drift[:, None] * beyond) ** 2).sum(axis=0)
         return mean + np.log(self.y_unit), self.inflation * np.sqrt(variance)
+
+    def straight(self, log_x: Array) -> tuple[Array, Array]:
+        """The log error if size had no floor, and how much that form of the law counts.
+
+        The joint law flattens along N towards `E + B D^-beta`. Few sizes cannot tell that from a power law
+        of size alone, and short runs of large models fall faster than an additive law has it. So the runs,
+        each brought to the same D by the joint law, are also put on a straight line in ln N; the two forms
+        count by how near each passes to the runs.
+
+        Args:
+            log_x: ln (N / unit) and ln (D / unit), shape (2, q).
+
+        Returns:
+            The straight line's log error / y_unit and its share, 0 to 1, each of shape (q,).
+        """
+        at, weight, deviation, of_size = self.shared
+        sizes = np.unique(of_size)
+        levels, bends = [], []
+        for size in sizes:
+            own = of_size == size
+            kernel = _kernel(log_x[1], at[own], weight[own])
+            fade = np.exp(-np.maximum(log_x[1] - at[own].max(), 0.0) / FADE)
+            bends.append(fade * (kernel @ deviation[own]))
+            here, _ = self._law_moments(np.exp(np.stack([np.full_like(log_x[1], size), log_x[1]])))
+            levels.append(here + bends[-1])
+        level, bend = np.array(levels), np.array(bends)
+        apart = np.abs(sizes - self.toward)
+        w = np.exp(-NEARNESS * (apart - apart.min()))[:, None]
+        w = w / w.sum()
+        centre, middle = float((w[:, 0] * sizes).sum()), (w * level).sum(axis=0)
+        across = sizes[:, None] - centre
+        slope = (w * across * (level - middle)).sum(axis=0) / max(float((w * across**2).sum()), 1e-12)
+        off_line = (w * (level - middle - slope * across) ** 2).sum(axis=0) + RESOLUTION**2
+        off_law = (w * (bend - (w * bend).sum(axis=0)) ** 2).sum(axis=0) + RESOLUTION**2
+        return middle + slope * (log_x[0] - centre), off_law / (off_law + off_line)
 
     def shared_deviation(self, log_d: Array) -> Array:
         """By how much the runs together lie off the law at each ln (D / unit), in log units.
@@ -92,16 +137,20 @@ class FamilyModel:
         Runs that read the same data in the same order share their ups and downs; a law that is not exact
         leaves a deviation that all sizes share. Both show in a new run at the same D.
         """
-        at, weight, deviation = self.shared
-        near = np.clip(log_d, at.min(), at.max())[:, None]
-        squared = ((near - at) / BANDWIDTH) ** 2
-        kernel = np.exp(-0.5 * (squared - squared.min(axis=1, keepdims=True))) * weight
-        return np.asarray(kernel @ deviation / kernel.sum(axis=1))
+        at, weight, deviation, _ = self.shared
+        return np.asarray(_kernel(log_d, at, weight) @ deviation)
 
     def _law_moments(self, x: Array) -> tuple[Array, Array]:
         logs = safe_log(np.einsum("mk,mkn->mn", self.coefficients, LAW.basis(x, self.exponents)))
         mean = self.weights @ logs
         return mean, np.maximum(self.weights @ logs**2 - mean**2, 0.0)
+
+
+def _kernel(log_d: Array, at: Array, weight: Array) -> Array:
+    """Weights, summing to 1, of points at ln D `at` for averages near each of `log_d`; shape (q, n)."""
+    squared = ((np.clip(log_d, at.min(), at.max())[:, None] - at) / BANDWIDTH) ** 2
+    kernel = np.exp(-0.5 * (squared - squared.min(axis=1, keepdims=True))) * weight
+    return np.asarray(kernel / kernel.sum(axis=1, keepdims=True))
 
 
 def family_moments(
@@ -124,14 +173,16 @@ def family_moments(
     """
     model = model_family(n, d, y)
     sizes = np.unique(n)
+
+    def around(size: float) -> FamilyModel:
+        return replace(_average_exponents(n, d, y, toward=size), inflation=model.inflation)
+
     if at_n.min() >= sizes[-1]:
         return model.log_moments(at_n, at_d), model
+    if at_n.min() == at_n.max():
+        return around(float(at_n[0])).log_moments(at_n, at_d), model
     anchors = sizes[np.unique(np.linspace(0, sizes.size - 1, min(sizes.size, MAX_ANCHORS)).astype(int))]
-    around = [
-        replace(_average_exponents(n, d, y, toward=float(size)), inflation=model.inflation)
-        for size in anchors[:-1]
-    ]
-    moments = np.array([m.log_moments(at_n, at_d) for m in [*around, model]])
+    moments = np.array([m.log_moments(at_n, at_d) for m in [*map(around, anchors[:-1]), model]])
     place = np.interp(np.log(at_n), np.log(anchors), np.arange(anchors.size))
     below = np.minimum(place.astype(int), max(anchors.size - 2, 0))
     above = np.minimum(below + 1, anchors.size - 1)
@@ -168,9 +219,9 @@ def model_family(n: Array, d: Array, y: Array) -> FamilyModel:
             n[held_out], d[held_out]
         )
         scores.append(float(np.sqrt(np.mean(((np.log(y[held_out]) - mean) / deviation) ** 2))))
-    if not scores:
-        return model
-    return replace(model, inflation=max(1.0, float(np.mean(scores))), n_scores=len(scores))
+    squared = PRIOR_SCORES + float(np.square(scores).sum())
+    inflation = max(1.0, float(np.sqrt(squared / (PRIOR_SCORES + len(scores)))))
+    return replace(model, inflation=inflation, n_scores=len(scores))
 
 
 def _average_exponents(n: Array, d: Array, y: Array, *, toward: float | None = None) -> FamilyModel:
@@ -192,22 +243,22 @@ def _average_exponents(n: Array, d: Array, y: Array, *, toward: float | None = N
         exponents=exponents,
         coefficients=solved.coefficients,
         weights=share / share.sum(),
-        shared=np.zeros((3, 1)),
+        shared=np.zeros((4, 1)),
+        toward=float(np.log(toward or n.max()) - np.log(unit[0])),
         noise=0.0,
         drift=np.zeros(2),
     )
     mean, _ = model._law_moments(x)
-    model = replace(model, shared=np.stack([np.log(x[1]), w + 1e-12, np.log(v) - mean]))
+    model = replace(model, shared=np.stack([np.log(x[1]), w + 1e-12, np.log(v) - mean, np.log(x[0])]))
     own = np.log(v) - mean - model.shared_deviation(np.log(x[1]))
     corner = model.top[:, None] * np.array([[1.0, 0.5, 1.0], [1.0, 1.0, 0.5]])
     at_corner, _ = model._law_moments(corner)
     drift = SCALE_DISTANCE * np.abs(at_corner[1:] - at_corner[0]) / np.log(2.0)
     runs = np.unique(n).size
     unknown = np.array([runs < MIN_SIZES, ratio(d.max(), d.min()) < 1.5])
-    freedom = runs / max(runs - 2, 1)  # a law of size takes two of the runs' deviations away
     return replace(
         model,
-        noise=max(SCALE_RESIDUAL * float(np.sqrt(freedom * (w * own**2).sum() / w.sum())), 1e-9),
+        noise=max(SCALE_RESIDUAL * float(np.sqrt((w * own**2).sum() / w.sum())), 1e-9),
         drift=np.where(unknown, SLOPE_PRIOR, drift),
     )
 
