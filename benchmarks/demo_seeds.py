@@ -35,7 +35,7 @@ def main() -> None:
     for name in ("lightning.pytorch", "pytorch_lightning"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.simplefilter("ignore")
-    console, rows = Console(), []
+    console, rows = Console(width=130), []
     for seed in args.seeds:
         begun = time.monotonic()
         with TemporaryDirectory() as folder:

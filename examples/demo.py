@@ -225,6 +225,8 @@ def main() -> None:
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=120)
     if (args.log_dir / "foretrain").is_dir():
         console.print(f"Replacing the earlier demo in {args.log_dir}.")
         shutil.rmtree(args.log_dir)

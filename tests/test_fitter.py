@@ -380,3 +380,29 @@ def test_a_child_knows_how_long_it_waited_for_a_processor():
         child.exchange()
     child.stop()
     assert child.waited_for_processor() == 0
+
+
+def test_the_child_rests_so_that_training_keeps_its_processors(fitter):
+    each = fitter("for r in requests: answer(r, seconds=1000.0)", share=0.01)
+    each.submit({"step": 1})
+    assert polled(each).step == 1
+    each.submit({"step": 2})
+    time.sleep(0.3)
+    assert each.poll() is None and each.pending, "a fit of 1,000 s is followed by a long rest"
+    each.submit({"step": 3})
+    assert each.wait(LONG).step == 3, "the newest, and at the end without a rest"
+
+
+def test_without_rests_answers_follow_at_once(fitter):
+    each = fitter("for r in requests: answer(r, seconds=1000.0)", share=1.0)
+    for step in range(3):
+        each.submit({"step": step})
+        assert polled(each).step == step
+
+
+@pytest.mark.parametrize("seconds", ["-1.0", "float('nan')", "float('inf')"])
+def test_a_time_that_cannot_be_is_nonsense(fitter, seconds):
+    each = fitter(f"for r in requests: answer(r, seconds={seconds})", max_restarts=0)
+    each.submit({"step": 1})
+    assert each.wait(LONG) is None
+    assert "no answer" in each.fault

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from foretrain.flags import Flag, FlagKind
 from foretrain.lightning import ScalingLawMonitor
 from foretrain.lightning.counting import first_size
-from foretrain.report import JointReport, NamedProjection
+from foretrain.report import JointReport, NamedProjection, Report
 from lightning_models import (
     FLAVOURS,
     Texts,
@@ -364,8 +364,11 @@ def test_projections_in_tensorboard(pl, tmp_path, fitter):
     assert [event.step for event in events.Scalars("val_loss")] == [4, 9, 14]
     (tag,) = events.PluginTagToContent("foretrain")
     assert "val_loss" in tag
-    # Not each of the three reports, all within a moment, but the first and the last.
-    assert [event.step for event in events.Tensors(tag)] == [4, 15]
+    # Not each of the three reports, all within a moment, but the first and the last, with how it ended.
+    tensors = events.Tensors(tag)
+    assert [event.step for event in tensors] == [4, 15]
+    reports = [Report.from_json(event.tensor_proto.string_val[0]) for event in tensors]
+    assert [report.state for report in reports] == ["running", "finished"]
 
 
 def test_a_late_report_is_logged_at_the_step_of_its_adoption(pl, tmp_path, monkeypatch):

@@ -5,9 +5,9 @@ A question is one line of JSON on standard input::
     {"id": 7, "study_dir": "...", "run": "...", "question": {...}, "time_limit": 60.0,
      "unsaved": {"info": {...}, "observations": [{...}, ...]}}
 
-where "unsaved" may be missing. The answer is one line on standard output: `{"id": 7, "report": "..."}`, with
-a report's own JSON as text, or `{"id": 7, "error": "..."}`. Of the questions that wait, only the newest is
-answered.
+where "unsaved" may be missing. The answer is one line on standard output: `{"id": 7, "report": "...",
+"seconds": 0.2}`, with a report's own JSON as text and the processor time it took, or `{"id": 7, "error":
+"..."}`. Of the questions that wait, only the newest is answered.
 """
 
 from __future__ import annotations
@@ -117,23 +117,25 @@ class _Answerer:
                 return {"id": number, "modules": sorted(sys.modules)}
             # The fitter ends a slow fit; this is for a fitter that is not looking.
             watch.allow(2 * float(request.get("time_limit", 60.0)))
-            return {"id": number, "report": self._report(request)}
+            report, seconds = self._report(request)
+            return {"id": number, "report": report, "seconds": seconds}
         except Exception as error:
             return {"id": number, "error": _describe(error)}
         finally:
             watch.allow(None)
 
-    def _report(self, request: dict[str, Any]) -> str:
+    def _report(self, request: dict[str, Any]) -> tuple[str, float]:
         # Here, so that an analysis that cannot be imported is an error that someone reads.
         from foretrain.analysis import Question, analyze
 
+        begun = time.process_time()
         folder = str(request["study_dir"])
         reader = self._readers.setdefault(folder, StudyReader(Path(folder)))
         study = reader.read(_unsaved(request.get("unsaved")))
         text: str = analyze(study.runs, Question.from_json(request["question"])).to_json()
         if len(text) > MAX_REPORT_BYTES:
             raise ValueError(f"Expected a report of at most {MAX_REPORT_BYTES} bytes, got {len(text)}.")
-        return text
+        return text, time.process_time() - begun
 
 
 def _unsaved(record: dict[str, Any] | None) -> tuple[RunInfo, list[Observation]] | None:

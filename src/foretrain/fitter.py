@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import time
@@ -35,11 +36,15 @@ class BackgroundFitter:
     `max_restarts` replacements without a good report between them, the fitter gives up and says so. No
     method raises. To be used by one thread.
 
+    So that training keeps its processors, the child rests after each fit until the fit has taken no more than
+    `share` of the time since it began; `wait` does not rest.
+
     Args:
         command: The child's command, which speaks as `foretrain.child` does; None for that one.
         time_limit: Seconds a fit may take, not counting those in which it waited for a processor.
         memory_limit: Bytes of address space that the child may use.
         max_restarts: How many children in a row may fail beyond the first.
+        share: Share of one processor that fitting may take, averaged over the rests; 1 for no rests.
 
     Raises:
         ValueError: If a limit is not positive, or `max_restarts` is negative.
@@ -52,11 +57,13 @@ class BackgroundFitter:
         time_limit: float = 60.0,
         memory_limit: int = 2 * 2**30,
         max_restarts: int = 3,
+        share: float = 0.01,
     ) -> None:
         for name, value, least in (
             ("time_limit", time_limit, 1e-9),
             ("memory_limit", memory_limit, 1),
             ("max_restarts", max_restarts, 0),
+            ("share", share, 1e-9),
         ):
             if not value >= least:
                 raise ValueError(f"Expected `{name}` to be at least {least:g}, got {value}.")
@@ -64,6 +71,7 @@ class BackgroundFitter:
         self._time_limit = time_limit
         self._memory_limit = memory_limit
         self._max_restarts = max_restarts
+        self._share = share
         self._reset()
 
     def _reset(self) -> None:
@@ -73,6 +81,7 @@ class BackgroundFitter:
         self._waiting: tuple[int, bytes] | None = None
         self._asked: tuple[int, bytes] | None = None
         self._asked_at = (0.0, 0.0)
+        self._rests_until = -math.inf
         self._failures = 0
         self._arrived: Report | None = None
         self._fault: str | None = None
@@ -80,7 +89,7 @@ class BackgroundFitter:
 
     def __getstate__(self) -> dict[str, Any]:
         """Only the settings: a copy starts its own child."""
-        names = ("_command", "_time_limit", "_memory_limit", "_max_restarts")
+        names = ("_command", "_time_limit", "_memory_limit", "_max_restarts", "_share")
         return {name: self.__dict__[name] for name in names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -142,6 +151,7 @@ class BackgroundFitter:
         """
         end = time.monotonic() + timeout
         while not self._is_foreign():
+            self._rests_until = -math.inf
             self._advance()
             left = end - time.monotonic()
             if not self.pending or left <= 0:
@@ -169,7 +179,8 @@ class BackgroundFitter:
         try:
             if self._child is not None:
                 self._listen(self._child)
-            if self._asked is None and self._waiting is not None:
+            rested = time.monotonic() >= self._rests_until
+            if self._asked is None and self._waiting is not None and rested:
                 if self._child is None:
                     self._child, self._pid = (
                         ChildProcess(self._command or self._default_command()),
@@ -210,9 +221,13 @@ class BackgroundFitter:
             if not isinstance(text, str) and not isinstance(error, str):
                 raise TypeError("neither a report nor an error")
             report = Report.from_json(text) if isinstance(text, str) else None
+            seconds = float(answer.get("seconds", 0.0))
+            if not 0.0 <= seconds < math.inf:
+                raise ValueError(f"a fit took {seconds} seconds")
         except (ReportError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as problem:
             raise ChildError(f"it sent something that is no answer: {str(problem)[:200]}") from problem
         self._asked = None
+        self._rests_until = time.monotonic() + seconds * (1.0 / self._share - 1.0)
         if report is None:
             self._fail(str(error)[:1000])
         else:

@@ -320,7 +320,7 @@ class ScalingLawMonitor(HostCallback):
         if session is None:
             return
         try:
-            for sentence in session.show(trainer, last=True) if trainer is not None else ():
+            for sentence in session.show_last(trainer, state) if trainer is not None else ():
                 self.warn_once(sentence, sentence)
         finally:
             session.close(state)

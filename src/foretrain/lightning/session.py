@@ -6,6 +6,7 @@ import math
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from foretrain.fitter import BackgroundFitter
@@ -45,7 +46,7 @@ class Session:
         self._raised: set[str] = set()
         self._named = False
         self._step = 0
-        self._held: Report | None = None
+        self._newest: Report | None = None
         self._began = time.monotonic()
         self._shown = -math.inf
         self._info = info
@@ -118,25 +119,35 @@ class Session:
             values = dict.fromkeys(names, math.nan) | values
         self._step = max(self._step, logging_step(trainer))
         yield from tell(trainer.loggers, values, self._step)
-        self._held = report
+        self._newest = report
         yield from self.show(trainer)
         raised = {flag.kind.value: flag.message for flag in report.flags}
         # While a flag stays up its numbers change with every report: it is said when it goes up.
         yield from (message for kind, message in raised.items() if kind not in self._raised)
         self._raised = set(raised)
 
-    def show(self, trainer: Any, *, last: bool = False) -> Iterator[str]:
-        """Writes the newest report where TensorBoard finds it; unless it is the last, not every one.
+    def show(self, trainer: Any) -> Iterator[str]:
+        """Writes the newest report where TensorBoard finds it; not every one.
 
         Yields:
             Sentences about loggers that failed.
         """
         now = time.monotonic()
         due = now - self._shown >= max(SHOW_SECONDS, SHOW_SHARE * (now - self._began))
-        if self._held is not None and (due or last):
-            report, self._held, self._shown = self._held, None, now
+        if self._newest is not None and due:
+            self._shown = now
             self._step = max(self._step, logging_step(trainer))
-            yield from show(trainer.loggers, report, self._step)
+            yield from show(trainer.loggers, self._newest, self._step)
+
+    def show_last(self, trainer: Any, state: str) -> Iterator[str]:
+        """Writes the newest report once more, with how the run ended, which no fit could know.
+
+        Yields:
+            Sentences about loggers that failed.
+        """
+        if self._newest is not None:
+            self._step = max(self._step, logging_step(trainer))
+            yield from show(trainer.loggers, replace(self._newest, state=state), self._step)
 
     def faults(self) -> dict[str, str]:
         """What does not work and why, by the part that failed."""
