@@ -40,6 +40,9 @@ MIN_SIZES = 3
 MAX_ANCHORS = 6
 """Around how many of the known sizes the law is averaged anew, where it is asked about sizes between them."""
 
+LATE = 1.5
+"""Those forecasts are scored on each size's points from its last D divided by this: where runs are compared."""
+
 PRIOR_SCORES = 2.0
 """The forecasts of the family's own larger sizes are few: as many good ones are taken as seen before."""
 
@@ -214,7 +217,7 @@ def model_family(n: Array, d: Array, y: Array) -> FamilyModel:
     scores = []
     for size in sizes[MIN_SIZES:][-MAX_BACKTESTS:]:
         smaller, held_out = n < size, n == size
-        held_out &= d >= d[held_out].max() / 3.0
+        held_out &= d >= d[held_out].max() / LATE
         mean, deviation = _average_exponents(n[smaller], d[smaller], y[smaller]).log_moments(
             n[held_out], d[held_out]
         )
