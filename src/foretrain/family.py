@@ -41,7 +41,7 @@ MAX_ANCHORS = 6
 """Around how many of the known sizes the law is averaged anew, where it is asked about sizes between them."""
 
 LATE = 1.5
-"""Those forecasts are scored on each size's points from its last D divided by this: where runs are compared."""
+"""Those forecasts are scored on each size's points from its last D divided by this: late, where runs end."""
 
 PRIOR_SCORES = 2.0
 """The forecasts of the family's own larger sizes are few: as many good ones are taken as seen before."""
