@@ -200,7 +200,9 @@ def _projections(
             data=at,
             levels=question.levels,
             doubts=(
-                (f"This is {at / x[-1]:.3g} times beyond the last point: few laws have been tested so far.",)
+                (
+                    f"This is {at / x[-1]:.3g} times beyond the last point: few laws have been tested that far.",
+                )
                 if at > FAR * x[-1]
                 else ()
             ),

@@ -9,7 +9,13 @@ import numpy as np
 from foretrain.fitting import MAX_CONTRAST, FitStatus, project, ratio, safe_log
 from foretrain.laws import LAWS
 from foretrain.laws.law import SATURATION, Array
-from foretrain.uncertainty import SCALE_DISTANCE, SCALE_RESIDUAL, SCALE_SPREAD, SLOPE_PRIOR
+from foretrain.uncertainty import (
+    DEGREES_OF_FREEDOM,
+    SCALE_DISTANCE,
+    SCALE_RESIDUAL,
+    SCALE_SPREAD,
+    SLOPE_PRIOR,
+)
 
 LAW = LAWS["chinchilla"]
 
@@ -42,6 +48,10 @@ MAX_ANCHORS = 6
 
 LATE = 1.5
 """Those forecasts are scored on each size's points from its last D divided by this: late, where runs end."""
+
+T_SCALE = float(np.sqrt((DEGREES_OF_FREEDOM - 2.0) / DEGREES_OF_FREEDOM))
+"""Scale of Student's t whose standard deviation is 1. On the published runs named above the deviations are
+standard deviations: past errors over them have a root mean square of .95, by group of runs."""
 
 PRIOR_SCORES = 2.0
 """The forecasts of the family's own larger sizes are few: as many good ones are taken as seen before."""
@@ -86,7 +96,7 @@ class FamilyModel:
     n_scores: int = 0
 
     def log_moments(self, n: Array, d: Array) -> tuple[Array, Array]:
-        """Mean and standard deviation of the log of one new measurement at sizes n and data d, shape (k,)."""
+        """Mean and t scale of the log of one new measurement at sizes n and data d, shape (k,)."""
         x = ratio(np.stack([n, d]), self.unit[:, None])
         mean, spread = self._law_moments(x)
         log_x = np.log(x)
@@ -97,7 +107,7 @@ class FamilyModel:
         mean = mean + share * apart
         variance = self.noise**2 + SCALE_SPREAD**2 * spread + share * (1 - share) * apart**2
         variance += ((self.drift[:, None] * beyond) ** 2).sum(axis=0)
-        return mean + np.log(self.y_unit), self.inflation * np.sqrt(variance)
+        return mean + np.log(self.y_unit), self.inflation * T_SCALE * np.sqrt(variance)
 
     def straight(self, log_x: Array) -> tuple[Array, Array]:
         """The log error if size had no floor, and how much that form of the law counts.
@@ -221,7 +231,7 @@ def model_family(n: Array, d: Array, y: Array) -> FamilyModel:
         mean, deviation = _average_exponents(n[smaller], d[smaller], y[smaller]).log_moments(
             n[held_out], d[held_out]
         )
-        scores.append(float(np.sqrt(np.mean(((np.log(y[held_out]) - mean) / deviation) ** 2))))
+        scores.append(float(np.sqrt(np.mean(((np.log(y[held_out]) - mean) * T_SCALE / deviation) ** 2))))
     squared = PRIOR_SCORES + float(np.square(scores).sum())
     inflation = max(1.0, float(np.sqrt(squared / (PRIOR_SCORES + len(scores)))))
     return replace(model, inflation=inflation, n_scores=len(scores))
