@@ -24,6 +24,7 @@ __all__ = ["Question", "RunCurve", "analyze", "joint_report"]
 MAX_POINTS = 256
 SCALES = (2.0, 10.0, 100.0)
 FAR = 10.0
+FAR_DOUBT = "This is {:.3g} times beyond the last point: few laws have been tested that far."
 REACH = 1000.0
 GRID = 96
 TAIL = 20.0
@@ -199,13 +200,7 @@ def _projections(
             params=params,
             data=at,
             levels=question.levels,
-            doubts=(
-                (
-                    f"This is {at / x[-1]:.3g} times beyond the last point: few laws have been tested that far.",
-                )
-                if at > FAR * x[-1]
-                else ()
-            ),
+            doubts=(FAR_DOUBT.format(at / x[-1]),) if at > FAR * x[-1] else (),
         )
         for name, at in places
     )
