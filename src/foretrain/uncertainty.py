@@ -23,7 +23,8 @@ of independent Gaussian noise, because on real curves the form is wrong and not 
 
 SCALE_RESIDUAL, SCALE_LOCAL, SCALE_SPREAD, SCALE_DISTANCE = 1.10, 0.32, 0.68, 0.074
 """What the residuals, the point-to-point noise, the spread of the laws and the distance add to the standard
-deviation; fitted leave-group-out on the published curves of Alabdulmohsin et al. 2022."""
+deviation. From a trial on the curves of Alabdulmohsin et al. 2022; `benchmarks/extrapolation.py` shows what
+they reach there."""
 
 DEGREES_OF_FREEDOM = 5.0
 """Of Student's t, from which the intervals are read."""
