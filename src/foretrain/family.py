@@ -101,7 +101,7 @@ class FamilyModel:
         mean, spread = self._law_moments(x)
         log_x = np.log(x)
         beyond = np.maximum(log_x - np.log(self.top[:, None]), 0.0) + np.maximum(-log_x, 0.0)
-        mean = mean + self.shared_deviation(np.log(x[1])) * np.exp(-beyond[1] / FADE)
+        mean = mean + self.shared_deviation(log_x[1]) * np.exp(-beyond[1] / FADE)
         straight, share = self.straight(log_x)
         apart = straight - mean
         mean = mean + share * apart
