@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.optimize import curve_fit, nnls
 
-from foretrain.fitting import FitStatus, fit, project, ratio, robust_scale
+from foretrain.fitting import fit, project, ratio, robust_scale
+from foretrain.status import FitStatus
 
 
 def test_pure_power_law_is_a_line_in_logs():

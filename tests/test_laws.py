@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from foretrain.fitting import FitStatus, fit
+from foretrain.fitting import fit
 from foretrain.laws import LAWS
+from foretrain.status import FitStatus
 
 TRUE = {
     "power": (5.0, 0.3),

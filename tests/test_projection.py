@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import foretrain
-from foretrain.fitting import FitStatus
 from foretrain.projection import band, named_projection
+from foretrain.status import FitStatus
 
 X = np.geomspace(1e3, 1e5, 30)
 POSITIVE = st.floats(1e-300, 1e300)

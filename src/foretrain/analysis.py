@@ -10,13 +10,14 @@ import numpy as np
 
 from foretrain.axes import AXES
 from foretrain.comparison import RunCurve, comparable, joint_report, off_curve, sound_runs
-from foretrain.fitting import FitStatus, fit
+from foretrain.fitting import fit
 from foretrain.flags import Flag, FlagKind
 from foretrain.laws import LAWS
 from foretrain.laws.law import Array
 from foretrain.observation import Observation, RunRecord
 from foretrain.projection import LEVELS, band, named_projection
 from foretrain.report import LawFit, NamedProjection, Report
+from foretrain.status import FitStatus
 from foretrain.uncertainty import CURVE_LAWS, RECENCY, CurveModel, model_curve
 
 __all__ = ["Question", "RunCurve", "analyze", "joint_report"]

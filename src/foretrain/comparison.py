@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from foretrain.family import MIN_SIZES, family_moments
-from foretrain.fitting import FitStatus, fit
+from foretrain.fitting import fit
 from foretrain.laws.law import Array
 from foretrain.projection import LEVELS, band, named_projection
 from foretrain.report import JointReport, LawFit
+from foretrain.status import FitStatus
 from foretrain.uncertainty import quantile_factor
 
 MAX_FAMILY_POINTS = 600

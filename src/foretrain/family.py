@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from foretrain.fitting import MAX_CONTRAST, FitStatus, project, ratio, safe_log
+from foretrain.fitting import MAX_CONTRAST, project, ratio, safe_log
 from foretrain.laws import LAWS
 from foretrain.laws.law import SATURATION, Array
+from foretrain.status import FitStatus
 from foretrain.uncertainty import (
     DEGREES_OF_FREEDOM,
     SCALE_DISTANCE,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Enum
 from itertools import combinations
 
 import numpy as np
@@ -11,53 +10,10 @@ from scipy.optimize import least_squares
 
 from foretrain.laws import LAWS, Law
 from foretrain.laws.law import Array
+from foretrain.status import FitStatus
 
 MAX_CONTRAST = 1e60
 """Errors further from their mean than this factor are taken as lying at it: no metric spans as much."""
-
-
-class FitStatus(str, Enum):
-    """How a fit ended, and what would help."""
-
-    def __new__(cls, code: str, sentence: str) -> FitStatus:
-        """A member is its code, a string, and carries its sentence."""
-        member = str.__new__(cls, code)
-        member._value_ = code
-        member.sentence = sentence
-        return member
-
-    sentence: str
-
-    OK = ("ok", "The law fits and its parameters are determined.")
-    TOO_FEW_POINTS = (
-        "too_few_points",
-        "There are too few points to tell the law: the projection is little more than the last value. "
-        "Validate more often, or wait for more validations.",
-    )
-    NOT_DECREASING = (
-        "not_decreasing",
-        "The error does not fall along the points, so no law of improvement holds: the projection is the "
-        "last value. Look for over-fitting or divergence.",
-    )
-    SHORT_RANGE = (
-        "short_range",
-        "The points span less than a factor of three, so the exponent is barely determined. "
-        "Wait for validations at several times more data.",
-    )
-    FLOOR_NOT_IDENTIFIED = (
-        "floor_not_identified",
-        "The points do not tell the irreducible error: far projections may be too high or too low. "
-        "Validate at several times more data.",
-    )
-    EXPONENT_AT_BOUND = (
-        "exponent_at_bound",
-        "The best exponent lies at the end of its range, so the form of the law is in doubt. "
-        "Leave out the first points, or choose another law.",
-    )
-    TOO_FEW_SIZES = (
-        "too_few_sizes",
-        "Fewer than three model sizes do not identify a law of model size. Train a third size.",
-    )
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from foretrain.family import family_moments
-from foretrain.fitting import FitStatus
 from foretrain.laws.law import Array
 from foretrain.report import Band, NamedProjection
+from foretrain.status import FitStatus
 from foretrain.uncertainty import model_curve, quantile_factor
 
 LEVELS = (0.5, 0.8, 0.9)

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import stdtrit
 
-from foretrain.fitting import MAX_CONTRAST, FitStatus, Projected, project, ratio, safe_log
+from foretrain.fitting import MAX_CONTRAST, Projected, project, ratio, safe_log
 from foretrain.laws import LAWS
 from foretrain.laws.law import SATURATION, Array
+from foretrain.status import FitStatus
 
 CURVE_LAWS = ("power", "power_floor", "shifted_power_floor")
 """The laws that are averaged along one axis."""

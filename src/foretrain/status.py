@@ -1,0 +1,69 @@
+"""What is in doubt about a fit or a projection, as codes with one sentence each."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class FitStatus(str, Enum):
+    """How a fit ended, and what would help."""
+
+    def __new__(cls, code: str, sentence: str) -> FitStatus:
+        """A member is its code, a string, and carries its sentence."""
+        member = str.__new__(cls, code)
+        member._value_ = code
+        member.sentence = sentence
+        return member
+
+    sentence: str
+
+    OK = ("ok", "The law fits and its parameters are determined.")
+    TOO_FEW_POINTS = (
+        "too_few_points",
+        "There are too few points to tell the law: the projection is little more than the last value. "
+        "Validate more often, or wait for more validations.",
+    )
+    NOT_DECREASING = (
+        "not_decreasing",
+        "The error does not fall along the points, so no law of improvement holds: the projection is the "
+        "last value. Look for over-fitting or divergence.",
+    )
+    SHORT_RANGE = (
+        "short_range",
+        "The points span less than a factor of three, so the exponent is barely determined. "
+        "Wait for validations at several times more data.",
+    )
+    FLOOR_NOT_IDENTIFIED = (
+        "floor_not_identified",
+        "The points do not tell the irreducible error: far projections may be too high or too low. "
+        "Validate at several times more data.",
+    )
+    EXPONENT_AT_BOUND = (
+        "exponent_at_bound",
+        "The best exponent lies at the end of its range, so the form of the law is in doubt. "
+        "Leave out the first points, or choose another law.",
+    )
+    FASTER_THAN_POWER_LAW = (
+        "faster_than_power_law",
+        "The error falls faster than any power law along the last points, so projections may be too high. "
+        "Look for a decaying learning rate, or for data chosen by difficulty.",
+    )
+    NON_MONOTONE = (
+        "non_monotone",
+        "The error rises and falls by more than its noise, so no law of steady improvement holds. "
+        "Look for double descent, over-fitting or a change of the data, and project from the last descent.",
+    )
+    AT_RANDOM_GUESS = (
+        "at_random_guess",
+        "The error is still at the level of random guessing, so the power law has not begun. "
+        "Wait for validations at several times more data.",
+    )
+    UNCALIBRATED = (
+        "uncalibrated",
+        "No past forecast of this curve could be scored, so the interval rests on other curves alone. "
+        "Validate at several times more data.",
+    )
+    TOO_FEW_SIZES = (
+        "too_few_sizes",
+        "Fewer than three model sizes do not identify a law of model size. Train a third size.",
+    )
