@@ -57,7 +57,7 @@ class BackgroundFitter:
         time_limit: float = 60.0,
         memory_limit: int = 2 * 2**30,
         max_restarts: int = 3,
-        share: float = 0.01,
+        share: float = 0.005,
     ) -> None:
         for name, value, least in (
             ("time_limit", time_limit, 1e-9),

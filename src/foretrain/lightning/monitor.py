@@ -99,6 +99,7 @@ class ScalingLawMonitor(HostCallback):
             final_wait=final_wait,
         )
         self.report: Report | None = None
+        self._key = str(self._generate_state_key(monitor=monitor, axis=axis))
         self._counter = BatchCounter(batch_size_fn, length_fn)
         self._size: tuple[int, int] | None = None
         self._place: Place | None = None
@@ -131,7 +132,7 @@ class ScalingLawMonitor(HostCallback):
     @property
     def state_key(self) -> str:
         """Apart for every metric and axis, so that several monitors can be in one checkpoint."""
-        return str(self._generate_state_key(monitor=self.settings.monitor, axis=self.settings.axis))
+        return self._key  # a profiler asks for it around every hook, of which a step has a dozen
 
     def warn_once(self, key: str, message: str) -> None:
         """Warns, unless it already did so under this key."""
