@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from itertools import combinations
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import least_squares
 
 from foretrain.laws import LAWS, Law
-from foretrain.laws.law import Array
+from foretrain.laws.linear import Projected, project
+from foretrain.laws.numerics import Array, ratio, safe_log
 from foretrain.status import FitStatus
+
+__all__ = ["MAX_CONTRAST", "Fit", "Projected", "fit", "project", "ratio", "robust_scale", "safe_log"]
 
 MAX_CONTRAST = 1e60
 """Errors further from their mean than this factor are taken as lying at it: no metric spans as much."""
+
+HUBER = 1.345
+"""Robust standard deviations from which a point counts linearly: 95% efficiency at Gaussian noise (Huber 1964)."""
+
+DOUBT, REJECT = 3.0, 6.0
+"""Robust standard deviations from which a point counts less, and from which it does not count: the descending
+part of Hampel's function (Hampel et al. 1986, Robust Statistics, section 2.6)."""
+
+MAX_REJECTED = 0.2
+"""Share of the weight up to which points are outliers. Where more would go, the law is wrong, not the points."""
+
+REDESCENTS = 30
+"""At most so many passes of new weights; most fits need none, and the slowest known one needs 12."""
+
+POINTS_PER_PARAMETER = 4
+"""With fewer points a parameter, residuals do not tell an outlier from a point that holds the law alone."""
+
+LARGEST_SHARE = 3.0
+"""A standard error below the median one divided by this is taken as that: no point counts over nine typical ones."""
 
 
 @dataclass(frozen=True)
@@ -54,130 +75,69 @@ class Fit:
         return self.y_unit * LAWS[self.law].value(at, self.unit_theta)
 
 
-@dataclass(frozen=True)
-class Projected:
-    """The best coefficients for each of many sets of nonlinear parameters.
-
-    Attributes:
-        coefficients: Shape (m, k), none negative.
-        rss: Weighted sum of squared relative residuals, shape (m,).
-    """
-
-    coefficients: Array
-    rss: Array = field(repr=False)
-
-
-def project(features: Array, y: Array, weights: Array) -> Projected:
-    """Solves for non-negative coefficients at every set of nonlinear parameters at once.
-
-    Minimises `sum_i w_i (f_i / y_i - 1)^2`, which to first order is the squared log residual. With at most
-    three coefficients every active set is tried in closed form, so the answer is exact.
-
-    Args:
-        features: Shape (m, k, n).
-        y: Shape (n,). Positive.
-        weights: Shape (n,). Not negative.
-
-    Returns:
-        The coefficients and the residual sum of squares of each of the m sets.
-    """
-    m, k, _ = features.shape
-    root = np.sqrt(weights)
-    scaled = features * (root / y)
-    norm = np.linalg.norm(scaled, axis=2)
-    norm[norm == 0] = 1.0
-    scaled = scaled / norm[:, :, None]
-    gram = np.einsum("mkn,mln->mkl", scaled, scaled)
-    moment = np.einsum("mkn,n->mk", scaled, root)
-    total = float(weights.sum())
-    best = np.zeros((m, k))
-    best_rss = np.full(m, total)
-    for size in range(1, k + 1):
-        for active in combinations(range(k), size):
-            index = np.array(active)
-            sub = gram[:, index[:, None], index] + 1e-13 * np.eye(size)
-            solution = np.linalg.solve(sub, moment[:, index, None])[..., 0]
-            rss = total - np.einsum("ms,ms->m", solution, moment[:, index])
-            better = (solution >= 0).all(axis=1) & (rss < best_rss)
-            best[better] = 0.0
-            best[np.ix_(better, index)] = solution[better]
-            best_rss[better] = rss[better]
-    residual = np.einsum("mk,mkn->mn", best, scaled) - root
-    return Projected(best / norm, np.einsum("mn,mn->m", residual, residual))
-
-
-def safe_log(values: Array) -> Array:
-    """The natural logarithm, with zero taken as the smallest number a float can hold well."""
-    return np.asarray(np.log(np.maximum(values, 1e-300)))
-
-
-def ratio(values: Array, unit: Array | float, *, largest: float = 1e300) -> Array:
-    """`values / unit`, held between 1 / largest and largest, so that no later power leaves the floats."""
-    limit = np.log(largest)
-    return np.asarray(np.exp(np.clip(np.log(values) - np.log(unit), -limit, limit)))
-
-
 def robust_scale(residuals: Array) -> float:
     """Standard deviation of the bulk of the residuals, from their median absolute value."""
     return float(1.4826 * np.median(np.abs(residuals))) if len(residuals) else 0.0
 
 
 def fit(
-    law: Law | str, x: Array, y: Array, *, weights: Array | None = None, huber_delta: float | None = None
+    law: Law | str,
+    x: Array,
+    y: Array,
+    *,
+    weights: Array | None = None,
+    y_se: Array | None = None,
+    huber_delta: float | None = None,
 ) -> Fit:
     """Fits a law to observations, on log residuals in prediction space, robustly.
 
-    The coefficients are projected out on a grid of exponents, the best three grid points are polished
-    together with their coefficients, and the best of them is kept.
+    The law names its starts (a separable one projects its coefficients out on a grid of exponents); the best
+    few are polished in all parameters together, and the best of them is kept. By default the loss is Huber's
+    with a threshold of 1.345 robust standard deviations; then points beyond three of them lose weight and
+    those beyond six all of it, until the weights stay (Hampel's function), so that points far off the law do
+    not move it even where they lie at the end of an axis. That second part is left out where it would take
+    more than a fifth of the weight, where there are fewer than four points a parameter, and where
+    `huber_delta` is given.
 
     Args:
         law: The law, or its name.
         x: Where the metric was measured, shape (n_axes, n), or (n,) for one axis. Positive.
         y: The metric there, shape (n,), in its own unit. Positive.
-        weights: What each point counts, shape (n,); all the same if None.
-        huber_delta: Log residual from which a point counts linearly; 1.345 robust standard deviations if
-            None (Huber 1964; Hoffmann et al. 2022 use 1e-3).
+        weights: What each point counts, shape (n,), not negative; all the same if None.
+        y_se: Standard errors of y, shape (n,), in its unit. A point counts `(y / y_se)^2`, on top of
+            `weights`; relative standard errors below a third of their median are taken as that, so that no
+            point counts more than nine typical ones.
+        huber_delta: Log residual from which a point counts linearly, and nothing else is done about outliers
+            (Hoffmann et al. 2022 use 1e-3; a large one makes it least squares). By default see above.
 
     Returns:
         The best fit found. Look at `status` before trusting it.
 
     Raises:
-        ValueError: If there are fewer points than parameters, or a value is not positive and finite.
+        ValueError: If there are fewer points than parameters, shapes do not fit together, a value is not
+            positive and finite, or weights or standard errors are negative or say nothing.
 
     References:
         Golub and Pereyra 1973 (variable projection); Hoffmann et al. 2022, arXiv:2203.15556, section 3.3
-        (Huber loss on log residuals, here summed, not averaged).
+        (Huber loss on log residuals, here summed, not averaged); Hampel et al. 1986, section 2.6.
     """
     law = LAWS[law] if isinstance(law, str) else law
-    x = np.atleast_2d(np.asarray(x, dtype=float))
-    y = np.asarray(y, dtype=float)
-    if not (np.isfinite(x).all() and np.isfinite(y).all() and (x > 0).all() and (y > 0).all()):
-        raise ValueError("Expected positive, finite x and y: leave out the other points first.")
-    if y.size < len(law.parameters):
-        raise ValueError(
-            f"The law {law.name} has {len(law.parameters)} parameters, so {y.size} observations cannot fix "
-            f"it: wait for at least {len(law.parameters) + 1}."
-        )
-    x_unit, y_unit = x.min(axis=1), float(np.exp(np.mean(np.log(y))))
+    x, y = np.atleast_2d(np.asarray(x, dtype=float)), np.asarray(y, dtype=float)
+    _check(law, x, y)
+    w = _weights(y, weights, y_se)
+    x_unit, y_unit = law.units(x), float(np.exp(np.mean(np.log(y))))
     u, v = ratio(x, x_unit[:, None]), ratio(y, y_unit, largest=MAX_CONTRAST)
-    w = np.ones_like(v) if weights is None else np.asarray(weights, dtype=float) / np.mean(weights)
 
-    e = law.grid(u)
-    features = law.basis(u, e)
-    solved = project(features, v, w)
-    first = int(np.argmin(solved.rss))
-    residual = safe_log(solved.coefficients[first] @ features[first]) - np.log(v)
-    delta = huber_delta or max(1.345 * robust_scale(residual), 1e-12)
-
-    best = None
-    for start in np.argsort(solved.rss, kind="stable")[:3]:
-        polished = _polish(law, u, v, w, np.concatenate([solved.coefficients[start], e[:, start]]), delta)
-        if best is None or polished[1] < best[1]:
-            best = polished
-    assert best is not None  # there are always three grid points
+    starts = law.starts(u, v, w)
+    residual = safe_log(law.value(u, starts[:, 0])) - np.log(v)
+    delta = huber_delta or max(HUBER * robust_scale(residual), 1e-12)
+    solved = [_polish(law, u, v, w, start, delta) for start in starts.T]
+    best = min(solved, key=lambda s: s[1])
+    if huber_delta is None and y.size >= POINTS_PER_PARAMETER * len(law.parameters):
+        best = _redescend(law, u, v, w, best, delta)
     theta, objective, residual = best
     reasons = _doubts(law, x, y, theta, u)
-    with np.errstate(over="ignore"):  # a coefficient in natural units may leave the floats
+    with np.errstate(over="ignore", under="ignore"):  # a parameter in natural units may leave the floats
         natural = law.rescale(theta, x_unit, y_unit)
     return Fit(
         law=law.name,
@@ -192,21 +152,78 @@ def fit(
     )
 
 
-def _polish(law: Law, u: Array, v: Array, w: Array, start: Array, delta: float) -> tuple[Array, float, Array]:
-    """Minimises the summed Huber loss over all parameters; returns them, the loss and the residuals."""
-    lower = np.array([parameter.lower for parameter in law.parameters])
-    upper = np.array([parameter.upper for parameter in law.parameters])
+def _check(law: Law, x: Array, y: Array) -> None:
+    """Raises ValueError unless x and y are observations that the law can be fitted to."""
+    if x.ndim != 2 or y.ndim != 1 or x.shape != (law.n_axes, y.size):
+        names = ", ".join(axis.name for axis in law.axes)
+        raise ValueError(
+            f"Expected x of shape ({law.n_axes}, n) for the law {law.name}, one row for each of {names}, and y "
+            f"of shape (n,), got {x.shape} and {y.shape}."
+        )
+    bad = int((~(np.isfinite(x) & (x > 0)).all(axis=0) | ~(np.isfinite(y) & (y > 0))).sum())
+    if bad:
+        raise ValueError(
+            f"Expected positive, finite x and y: leave out the other points first, {bad} of {y.size}."
+        )
+    if y.size < len(law.parameters):
+        raise ValueError(
+            f"The law {law.name} has {len(law.parameters)} parameters, so {y.size} observations cannot fix "
+            f"it: wait for at least {len(law.parameters) + 1}."
+        )
+
+
+def _weights(y: Array, weights: Array | None, y_se: Array | None) -> Array:
+    """What each point counts, mean 1."""
+    w = np.ones_like(y)
+    for name, given in (("weights", weights), ("y_se", y_se)):
+        if given is None:
+            continue
+        values = np.asarray(given, dtype=float)
+        if values.shape != y.shape or not np.isfinite(values).all() or (values < 0).any():
+            raise ValueError(
+                f"Expected `{name}` to hold {y.size} finite numbers that are not negative, one for each point, "
+                f"got shape {values.shape}, smallest {values.min() if values.size else 'none'}."
+            )
+        if name == "y_se":
+            relative = values / y
+            typical = float(np.median(relative))
+            if typical == 0:
+                raise ValueError("Expected `y_se` to be positive for most points, got zeros: leave it out.")
+            values = (typical / np.maximum(relative, typical / LARGEST_SHARE)) ** 2
+        if not values.any():
+            raise ValueError(f"Expected `{name}` to be positive for some points, got zeros: leave it out.")
+        w = w * (values / values.max())
+    if not w.any():
+        raise ValueError("Expected `weights` to be positive where `y_se` lets a point count, got none.")
+    return np.asarray(w / w.mean())
+
+
+Solution = tuple[Array, float, Array]
+"""Parameters, objective and log residuals."""
+
+
+def _polish(law: Law, u: Array, v: Array, w: Array, start: Array, delta: float) -> Solution:
+    """Minimises the summed Huber loss over all parameters, some of them by their logarithm."""
+    is_log = np.array([parameter.log for parameter in law.parameters])
     log_v, root = np.log(v), np.sqrt(w)
 
-    def residuals(theta: Array) -> Array:
-        return root * (safe_log(law.value(u, theta)) - log_v)
+    def inner(theta: Array) -> Array:
+        return np.where(is_log, np.log(np.clip(theta, 1e-150, 1e150)), theta)
 
-    def jacobian(theta: Array) -> Array:
+    def outer(phi: Array) -> Array:
+        return np.where(is_log, np.exp(np.where(is_log, phi, 0.0)), phi)
+
+    def residuals(phi: Array) -> Array:
+        return root * (safe_log(law.value(u, outer(phi))) - log_v)
+
+    def jacobian(phi: Array) -> Array:
+        theta = outer(phi)
         by_parameter: Array = root * law.gradient(u, theta) / np.maximum(law.value(u, theta), 1e-300)
-        return np.asarray(by_parameter.T)
+        return np.asarray((by_parameter * np.where(is_log, theta, 1.0)[:, None]).T)
 
-    inside = np.clip(start, lower + 1e-9, np.where(np.isfinite(upper), upper - 1e-9, upper))
     with np.errstate(all="ignore"):
+        lower, upper = (inner(limit) for limit in law.limits(u))
+        inside = np.clip(inner(start), lower + 1e-9, np.where(np.isfinite(upper), upper - 1e-9, upper))
         found = least_squares(
             residuals,
             inside,
@@ -220,21 +237,42 @@ def _polish(law: Law, u: Array, v: Array, w: Array, start: Array, delta: float) 
             gtol=1e-14,
             max_nfev=200,
         )
-    return found.x, float(found.cost), found.fun / np.where(root > 0, root, 1.0)
+        theta = outer(found.x)
+        return theta, float(found.cost), safe_log(law.value(u, theta)) - log_v
+
+
+def _redescend(law: Law, u: Array, v: Array, w: Array, best: Solution, delta: float) -> Solution:
+    """Takes weight from points far off the law, and solves anew, until the weights stay.
+
+    The scale is the median of all but the p smallest residuals: p of them could be zero by the freedom of the
+    fit alone.
+    """
+    robust, kept = best, np.ones_like(w)
+    for _ in range(REDESCENTS):
+        size = np.abs(robust[2])
+        scale = robust_scale(np.sort(size[w > 0])[len(law.parameters) :])
+        before, kept = kept, np.clip((REJECT - size / max(scale, 1e-12)) / (REJECT - DOUBT), 0.0, 1.0)
+        if (w * (1.0 - kept)).sum() > MAX_REJECTED * w.sum():
+            return best
+        if np.abs(kept - before).max() < 1e-3:
+            break
+        robust = _polish(law, u, v, w * kept, robust[0], delta)
+    return robust
 
 
 def _doubts(law: Law, x: Array, y: Array, theta: Array, u: Array) -> tuple[FitStatus, ...]:
     """What is in doubt about a fit, the gravest first."""
     reasons = []
-    p = len(law.parameters)
-    if y.size < p + 2:
+    if y.size < len(law.parameters) + 2:
         reasons.append(FitStatus.TOO_FEW_POINTS)
     if law.n_axes > 1 and np.unique(x[0]).size < 3:
         reasons.append(FitStatus.TOO_FEW_SIZES)
-    if ratio(x[-1].max(), x[-1].min()) < 3.0:
+    along = x[min(law.n_axes, 2) - 1]  # of two axes or more the second is data
+    if ratio(along.max(), along.min()) < 3.0:
         reasons.append(FitStatus.SHORT_RANGE)
     for parameter, value in zip(law.parameters, theta, strict=True):
-        if parameter.unit == "none" and (value < parameter.lower * 1.02 or value > parameter.upper * 0.98):
+        low = value < parameter.lower + 0.02 * abs(parameter.lower)
+        if parameter.unit == "none" and (low or value > parameter.upper * 0.98):
             reasons.append(FitStatus.EXPONENT_AT_BOUND)
             break
     return tuple(reasons)

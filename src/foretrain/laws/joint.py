@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from foretrain.laws.law import Array, Law, Parameter, power
+from foretrain.laws.law import DATA, SIZE, Array, Parameter, SeparableLaw, power
 from foretrain.laws.single import E
 
 EXPONENTS = np.geomspace(0.05, 1.0, 28)
@@ -13,7 +13,7 @@ EXPONENTS = np.geomspace(0.05, 1.0, 28)
 LAW_GRID = np.stack([np.repeat(EXPONENTS, len(EXPONENTS)), np.tile(EXPONENTS, len(EXPONENTS))])
 
 
-class ChinchillaLaw(Law):
+class ChinchillaLaw(SeparableLaw):
     """`L = E + A N^-alpha + B D^-beta`: model size N and data D, each with a power law of its own.
 
     L and E are in the metric's unit, N in parameters, D in training examples or tokens. Source: Hoffmann et
@@ -23,7 +23,8 @@ class ChinchillaLaw(Law):
     name = "chinchilla"
     formula = "E + A N^-alpha + B D^-beta"
     source = "Hoffmann et al. 2022, arXiv:2203.15556, equation 2"
-    n_axes = 2
+    axes = (SIZE, DATA)
+    monotone = (-1, -1)
     linear = (
         E,
         Parameter("A", "coefficient of model size", "the metric's unit times parameters^alpha", 0.0),

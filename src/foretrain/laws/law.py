@@ -1,4 +1,4 @@
-"""What every law is: a formula with named parameters that is linear in some and not in the others."""
+"""What every law is: a formula with named parameters, its gradient, its bounds and where a fit may start."""
 
 from __future__ import annotations
 
@@ -7,12 +7,31 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from foretrain.laws.linear import project
+from foretrain.laws.numerics import SATURATION, Array, power
 
-SATURATION = 300.0
-"""A power is held between exp(-300) and exp(300), so that squares and products of two stay floats."""
+__all__ = ["SATURATION", "Array", "Axis", "Law", "Parameter", "SeparableLaw", "power"]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One quantity that a law takes.
+
+    Attributes:
+        name: Its name, as it stands in the formula ("x", "N", "D").
+        meaning: What it is, in words.
+        unit: Its unit, in words.
+    """
+
+    name: str
+    meaning: str
+    unit: str
+
+
+X = Axis("x", "amount of data seen, steps or compute", "the axis's unit")
+SIZE = Axis("N", "model size", "parameters")
+DATA = Axis("D", "data seen", "training examples or tokens")
 
 
 @dataclass(frozen=True)
@@ -25,6 +44,7 @@ class Parameter:
         unit: Its unit, in words.
         lower: Smallest value a fit may give it.
         upper: Largest value a fit may give it.
+        log: Whether a fit searches its logarithm: for positive parameters of unknown order of magnitude.
     """
 
     name: str
@@ -32,34 +52,132 @@ class Parameter:
     unit: str
     lower: float
     upper: float = float("inf")
+    log: bool = False
 
 
 class Law(ABC):
-    """A form `y = sum_k c_k * basis_k(x; e)`, linear in the coefficients c and not in the parameters e.
-
-    A fit solves for c inside and searches only e (variable projection, Golub and Pereyra 1973). The same
-    separation makes a law cheap to try at many exponents at once.
+    """A form `y = f(x; theta)` with named parameters theta.
 
     Attributes:
         name: The key in `LAWS`.
         formula: The formula, for people.
         source: Author, year and equation.
-        n_axes: How many axes it takes as x.
-        linear: The coefficients c, in order; none may be negative.
-        nonlinear: The parameters e, in order.
+        axes: What it takes as x, in order.
+        monotone: For each axis, which way y goes as the axis grows, for any parameters within the bounds:
+            -1 it never rises, 1 it never falls, 0 it may do either.
+        polished: How many starts a fit follows to their optimum.
+        linear: The coefficients of a separable law, in order; none may be negative.
+        nonlinear: The other parameters, in order.
     """
 
     name: ClassVar[str]
     formula: ClassVar[str]
     source: ClassVar[str]
-    n_axes: ClassVar[int] = 1
-    linear: ClassVar[tuple[Parameter, ...]]
+    axes: ClassVar[tuple[Axis, ...]] = (X,)
+    monotone: ClassVar[tuple[int, ...]] = (-1,)
+    polished: ClassVar[int] = 3
+    linear: ClassVar[tuple[Parameter, ...]] = ()
     nonlinear: ClassVar[tuple[Parameter, ...]]
 
     @property
+    def n_axes(self) -> int:
+        """How many axes it takes as x."""
+        return len(self.axes)
+
+    @property
     def parameters(self) -> tuple[Parameter, ...]:
-        """All parameters, the coefficients first."""
+        """All parameters, in the order of theta, the coefficients first."""
         return self.linear + self.nonlinear
+
+    @property
+    def bounds(self) -> tuple[Array, Array]:
+        """Smallest and largest value of each parameter, each of shape (p,)."""
+        lower = np.array([parameter.lower for parameter in self.parameters])
+        return lower, np.array([parameter.upper for parameter in self.parameters])
+
+    def limits(self, x: Array) -> tuple[Array, Array]:
+        """The bounds within which a fit to points at x searches; some laws narrow them to where x lies.
+
+        Args:
+            x: The observations' positions, shape (n_axes, n), in the units that the fit works in.
+
+        Returns:
+            Smallest and largest value of each parameter, each of shape (p,).
+        """
+        return self.bounds
+
+    def units(self, x: Array) -> Array:
+        """The units that a fit works in, shape (n_axes,): each axis's smallest x.
+
+        Args:
+            x: The observations' positions, shape (n_axes, n), in natural units.
+        """
+        return np.asarray(x.min(axis=1))
+
+    @abstractmethod
+    def value(self, x: Array, theta: Array) -> Array:
+        """The law's y at x of shape (n_axes, n) for parameters theta of shape (p,); shape (n,)."""
+
+    @abstractmethod
+    def gradient(self, x: Array, theta: Array) -> Array:
+        """The derivatives of `value` by each parameter; shape (p, n)."""
+
+    @abstractmethod
+    def starts(self, x: Array, y: Array, weights: Array) -> Array:
+        """Parameters from which a fit starts, the most promising first.
+
+        Args:
+            x: Where the metric was measured, shape (n_axes, n), in the units that the fit works in.
+            y: The metric there, shape (n,). Positive.
+            weights: What each point counts, shape (n,). Not negative.
+
+        Returns:
+            Shape (p, m) with at most `polished` sets of parameters.
+        """
+
+    @abstractmethod
+    def rescale(self, theta: Array, x_unit: Array, y_unit: float) -> Array:
+        """Parameters for x and y in natural units, from those for x / x_unit and y / y_unit.
+
+        Args:
+            theta: All parameters, shape (p,).
+            x_unit: Shape (n_axes,).
+            y_unit: In the metric's unit.
+
+        Returns:
+            Shape (p,); a parameter beyond the range of floats becomes infinite or zero.
+        """
+
+    def basis(self, x: Array, e: Array) -> Array:
+        """The features of a separable law; a law that is not has none.
+
+        Raises:
+            TypeError: If the law is not separable.
+        """
+        raise TypeError(f"The law {self.name} is not separable, so it has no basis: use `value`.")
+
+    def grid(self, x: Array) -> Array:
+        """The grid of nonlinear parameters of a separable law; a law that is not has none.
+
+        Raises:
+            TypeError: If the law is not separable.
+        """
+        raise TypeError(f"The law {self.name} is not separable, so it has no grid: use `starts`.")
+
+    def _best(self, x: Array, y: Array, weights: Array, thetas: Array) -> Array:
+        """Of parameters of shape (p, m), the `polished` ones whose log residuals are smallest."""
+        with np.errstate(all="ignore"):
+            logs = np.log(np.array([self.value(x, theta) for theta in thetas.T])) - np.log(y)
+            loss = np.nan_to_num((weights * np.minimum(logs**2, 1e6)).sum(axis=1), nan=np.inf)
+        return thetas[:, np.argsort(loss, kind="stable")[: self.polished]]
+
+
+class SeparableLaw(Law):
+    """A form `y = sum_k c_k * basis_k(x; e)`, linear in the coefficients c and not in the parameters e.
+
+    A fit solves for c inside and searches only e (variable projection, Golub and Pereyra 1973). The same
+    separation makes a law cheap to try at many exponents at once.
+    """
 
     @abstractmethod
     def basis(self, x: Array, e: Array) -> Array:
@@ -96,18 +214,12 @@ class Law(ABC):
             Shape (len(nonlinear), m).
         """
 
-    @abstractmethod
-    def rescale(self, theta: Array, x_unit: Array, y_unit: float) -> Array:
-        """Parameters for x and y in natural units, from those for x / x_unit and y / y_unit.
-
-        Args:
-            theta: All parameters, coefficients first, shape (p,).
-            x_unit: Shape (n_axes,).
-            y_unit: In the metric's unit.
-
-        Returns:
-            Shape (p,); a coefficient beyond the range of floats becomes infinite.
-        """
+    def starts(self, x: Array, y: Array, weights: Array) -> Array:
+        """The grid points that describe the observations best, with their coefficients; shape (p, polished)."""
+        e = self.grid(x)
+        solved = project(self.basis(x, e), y, weights)
+        first = np.argsort(solved.rss, kind="stable")[: self.polished]
+        return np.concatenate([solved.coefficients[first].T, e[:, first]])
 
     def value(self, x: Array, theta: Array) -> Array:
         """The law's y at x of shape (n_axes, n) for parameters theta of shape (p,); shape (n,)."""
@@ -120,8 +232,3 @@ class Law(ABC):
         by_coefficient = self.basis(x, theta[k:, None])[0]
         by_nonlinear = np.einsum("k,ekn->en", theta[:k], self.slopes(x, theta[k:]))
         return np.concatenate([by_coefficient, by_nonlinear])
-
-
-def power(x: Array, exponent: Array) -> Array:
-    """`x ** -exponent` for every exponent, shape (m, n); too large or small values saturate."""
-    return np.exp(np.clip(-exponent[:, None] * np.log(x), -SATURATION, SATURATION))

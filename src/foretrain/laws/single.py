@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from foretrain.laws.law import SATURATION, Array, Law, Parameter, power
+from foretrain.laws.law import SATURATION, Array, Parameter, SeparableLaw, power
 
 E = Parameter("E", "irreducible error", "the metric's unit", 0.0)
 A = Parameter("A", "coefficient", "the metric's unit times the axis's to the power alpha", 0.0)
@@ -12,7 +12,7 @@ ALPHA = Parameter("alpha", "exponent", "none", 0.01, 3.0)
 EXPONENTS = np.geomspace(ALPHA.lower, ALPHA.upper, 64)
 
 
-class PowerLaw(Law):
+class PowerLaw(SeparableLaw):
     """`y = A x^-alpha`: the power-law region of a learning curve.
 
     y is in the metric's unit, x in the axis's. Source: Hestness et al. 2017, arXiv:1712.00409, section 2
@@ -43,7 +43,7 @@ class PowerLaw(Law):
         return np.array([y_unit * a * power(1.0 / x_unit, np.array([alpha]))[0, 0], alpha])
 
 
-class PowerLawFloor(Law):
+class PowerLawFloor(SeparableLaw):
     """`y = E + A x^-alpha`: a power law that ends at an irreducible error E.
 
     y and E are in the metric's unit, x in the axis's. Source: Hestness et al. 2017, arXiv:1712.00409,
@@ -76,7 +76,7 @@ class PowerLawFloor(Law):
         return np.array([y_unit * e, y_unit * a * power(1.0 / x_unit, np.array([alpha]))[0, 0], alpha])
 
 
-class ShiftedPowerLawFloor(Law):
+class ShiftedPowerLawFloor(SeparableLaw):
     """`y = E + A (x + x0)^-alpha`: a power law that begins after an initial bend.
 
     y and E are in the metric's unit, x and x0 in the axis's. The shift lets the early part of a curve be
