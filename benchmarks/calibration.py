@@ -1,0 +1,109 @@
+"""Do `forecast`'s intervals cover what they promise, and how wide must they be for it? Beside its peers.
+
+    python benchmarks/calibration.py --data FOLDER [--horizon 2 4 8] [--methods ...] [--markdown]
+
+The curves and how they are cut: `curves.py`. Coverage is the mean over curves of the share of held-out points
+inside. The width is that of ln(upper / lower), its median over a curve's points, then over curves. The
+interval score (Winkler) on the log scale adds to the width what points miss it by, so that neither wide nor
+narrow intervals win: less is better. Ratios are of its mean over curves and both levels, with intervals from
+a bootstrap of groups of curves.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+import numpy as np
+
+from curves import Curve, add_data_option, load
+from extrapolation import OURS, domains_of
+from peers import LEVELS, METHODS, Timed, answers
+from scores import Sheet, coverage, log_ends, ratio_interval, share, short, winkler
+
+DEFAULT = (OURS, "curve_fit + bootstrap")
+
+
+def measured(said: Sequence[Timed], curves: Sequence[Curve]) -> dict[float, np.ndarray]:
+    """Coverage, width and interval score of each curve by level, shape (3, curves); nan without intervals."""
+    found = {}
+    for level in LEVELS:
+        rows = []
+        for told, curve in zip(said, curves, strict=True):
+            if level not in told.intervals:
+                rows.append((np.nan, np.nan, np.nan))
+                continue
+            lower, upper = told.intervals[level]
+            low, high = log_ends(lower, upper, told.median)
+            score = winkler(low, high, np.log(curve.y_far), level)
+            rows.append(
+                (coverage(lower, upper, curve.y_far), float(np.median(high - low)), float(score.mean()))
+            )
+        found[level] = np.array(rows).T
+    return found
+
+
+def covered(curves: Sequence[Curve], found: dict[str, dict[float, np.ndarray]], horizon: float) -> Sheet:
+    """Coverage at each level and width at the highest, by domain."""
+    told = [*(f"{level:.0%}" for level in LEVELS), f"width of {LEVELS[-1]:.0%}"]
+    columns = ["domain", "curves", *(f"{name}: {what}" for name in found for what in told)]
+    sheet = Sheet(f"{horizon:g}x: coverage of held-out points, and median width on the log scale", columns)
+    for domain, mask in domains_of(curves).items():
+        cells = []
+        for by_level in found.values():
+            cells += [share(float(np.nanmean(by_level[level][0, mask]))) for level in LEVELS]
+            cells.append(f"{float(np.nanmedian(by_level[LEVELS[-1]][1, mask])):.3f}")
+        sheet.add(domain, str(mask.sum()), *cells)
+    return sheet
+
+
+def scored(curves: Sequence[Curve], found: dict[str, dict[float, np.ndarray]], horizon: float) -> Sheet:
+    """Mean interval score by domain, and ours over each peer's, on the curves where both have intervals."""
+    rivals = [name for name in found if name != OURS]
+    ratios = [f"{OURS} / {name}" for name in rivals if OURS in found]
+    sheet = Sheet(
+        f"{horizon:g}x: mean interval score (less is better)", ["domain", "curves", *found, *ratios]
+    )
+    both = {
+        name: np.mean([by_level[level][2] for level in LEVELS], axis=0) for name, by_level in found.items()
+    }
+    groups = np.array([curve.group for curve in curves])
+    for domain, mask in domains_of(curves).items():
+        cells = [short(float(np.nanmean(score[mask]))) for score in both.values()]
+        for name in rivals if OURS in found else []:
+            shared = mask & np.isfinite(both[OURS]) & np.isfinite(both[name])
+            ratio, low, high = ratio_interval(both[OURS][shared], both[name][shared], list(groups[shared]))
+            cells.append(f"{share(ratio)} ({share(low)} to {share(high)})")
+        sheet.add(domain, str(mask.sum()), *cells)
+    return sheet
+
+
+def main() -> None:
+    """Prints coverage, width and interval score, one set of tables for each horizon."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_data_option(parser)
+    parser.add_argument(
+        "--horizon", type=float, nargs="+", default=[2.0], help="largest x over that of the fit"
+    )
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        choices=METHODS,
+        default=list(DEFAULT),
+        metavar="METHOD",
+        help="those that have intervals",
+    )
+    parser.add_argument("--markdown", action="store_true", help="print tables to paste")
+    options = parser.parse_args()
+    for horizon in options.horizon:
+        curves = load(options.data, horizon, options.sets)
+        said = answers(options.methods, curves)
+        found = {name: measured(told, curves) for name, told in said.items()}
+        covered(curves, found, horizon).show(markdown=options.markdown)
+        scored(curves, found, horizon).show(markdown=options.markdown)
+
+
+if __name__ == "__main__":
+    main()
