@@ -18,6 +18,8 @@ MAY_IMPORT = {
     "flags": set(),
     "observation": {"axes"},
     "status": set(),
+    "regions": {"laws"},
+    "doubts": {"laws", "regions", "status"},
     "fitting": {"laws", "status"},
     "uncertainty": {"laws", "fitting", "status"},
     "family": {"laws", "fitting", "uncertainty", "status"},

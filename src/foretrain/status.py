@@ -6,7 +6,7 @@ from enum import Enum
 
 
 class FitStatus(str, Enum):
-    """How a fit ended, and what would help."""
+    """How a fit ended, and what would help. After OK, the gravest come first."""
 
     def __new__(cls, code: str, sentence: str) -> FitStatus:
         """A member is its code, a string, and carries its sentence."""
@@ -23,15 +23,34 @@ class FitStatus(str, Enum):
         "There are too few points to tell the law: the projection is little more than the last value. "
         "Validate more often, or wait for more validations.",
     )
+    TOO_FEW_SIZES = (
+        "too_few_sizes",
+        "Fewer than three model sizes do not identify a law of model size. Train a third size.",
+    )
     NOT_DECREASING = (
         "not_decreasing",
         "The error does not fall along the points, so no law of improvement holds: the projection is the "
         "last value. Look for over-fitting or divergence.",
     )
+    NON_MONOTONE = (
+        "non_monotone",
+        "The error rises and falls by more than its noise, so no law of steady improvement holds. "
+        "Look for double descent, over-fitting or a change of the data, and project from the last descent.",
+    )
+    FASTER_THAN_POWER_LAW = (
+        "faster_than_power_law",
+        "The error falls faster than any power law along the last points, so projections may be too high. "
+        "Look for a decaying learning rate, or for data chosen by difficulty.",
+    )
+    AT_RANDOM_GUESS = (
+        "at_random_guess",
+        "The error is still at the level of random guessing, so the power law has not begun. "
+        "Wait for validations at several times more data.",
+    )
     SHORT_RANGE = (
         "short_range",
-        "The points span less than a factor of three, so the exponent is barely determined. "
-        "Wait for validations at several times more data.",
+        "The points span less than a decade, so exponent and irreducible error may be off. "
+        "Trust near projections more than far ones, or wait for validations at several times more data.",
     )
     FLOOR_NOT_IDENTIFIED = (
         "floor_not_identified",
@@ -43,27 +62,8 @@ class FitStatus(str, Enum):
         "The best exponent lies at the end of its range, so the form of the law is in doubt. "
         "Leave out the first points, or choose another law.",
     )
-    FASTER_THAN_POWER_LAW = (
-        "faster_than_power_law",
-        "The error falls faster than any power law along the last points, so projections may be too high. "
-        "Look for a decaying learning rate, or for data chosen by difficulty.",
-    )
-    NON_MONOTONE = (
-        "non_monotone",
-        "The error rises and falls by more than its noise, so no law of steady improvement holds. "
-        "Look for double descent, over-fitting or a change of the data, and project from the last descent.",
-    )
-    AT_RANDOM_GUESS = (
-        "at_random_guess",
-        "The error is still at the level of random guessing, so the power law has not begun. "
-        "Wait for validations at several times more data.",
-    )
     UNCALIBRATED = (
         "uncalibrated",
         "No past forecast of this curve could be scored, so the interval rests on other curves alone. "
         "Validate at several times more data.",
-    )
-    TOO_FEW_SIZES = (
-        "too_few_sizes",
-        "Fewer than three model sizes do not identify a law of model size. Train a third size.",
     )
