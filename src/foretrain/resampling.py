@@ -1,0 +1,255 @@
+"""Resampling: how far the fitted law moves when the points are drawn anew; all resamples fitted at once.
+
+A resample tells the doubt about the parameters, given that the law holds. It knows nothing of a wrong law, so
+its quantiles are too narrow for a projection far beyond the points: `forecast` is for that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from foretrain.fitting import MAX_CONTRAST, ratio, safe_log
+from foretrain.laws import LAWS
+from foretrain.laws.law import Array
+from foretrain.resampling_curve import Moments, carry, solve
+
+KINDS = ("residual", "pairs", "block")
+
+CHUNK = 65536
+"""Draws made at a time: they stay in the processor's cache."""
+
+
+@dataclass(frozen=True)
+class Resamples:
+    """A fitted law and its fits to resamples of the points.
+
+    Attributes:
+        law: Name of the law, a key of `LAWS`.
+        theta: Parameters fitted to the points themselves, in natural units, coefficients first, shape (p,).
+        draws: Parameters fitted to each resample, likewise, shape (n_resamples, p).
+    """
+
+    law: str
+    theta: Array
+    draws: Array
+
+    def intervals(self, level: float) -> dict[str, tuple[float, float]]:
+        """The central interval of each parameter, by name: quantiles of the draws (Efron 1979).
+
+        Args:
+            level: Nominal level, between 0 and 1.
+
+        Returns:
+            Lower and upper end by the parameter's name.
+
+        Raises:
+            ValueError: If the level is not between 0 and 1.
+        """
+        ends = _quantiles(self.draws, _levels("level", [(1 - level) / 2, (1 + level) / 2]))
+        names = (parameter.name for parameter in LAWS[self.law].parameters)
+        return {name: (float(low), float(high)) for name, low, high in zip(names, *ends, strict=True)}
+
+    def quantiles(self, x: ArrayLike, levels: Sequence[float]) -> Array:
+        """Quantiles of the law's y over the draws.
+
+        They speak of the law, not of a new measurement: the metric's noise is not in them.
+
+        Args:
+            x: Where, shape (n,), in the axis's unit; for a law of two axes shape (2, n). Positive.
+            levels: Which quantiles, between 0 and 1, such as (0.05, 0.5, 0.95).
+
+        Returns:
+            Shape (len(levels), n), in the metric's unit.
+
+        Raises:
+            ValueError: If x is not positive and finite or has another shape, or a level is not between 0
+                and 1.
+        """
+        law = LAWS[self.law]
+        at = _positive("x", x)
+        if at.ndim != 1 + (law.n_axes > 1) or (at.ndim > 1 and at.shape[0] != law.n_axes):
+            expected = f"({law.n_axes}, n)" if law.n_axes > 1 else "(n,)"
+            raise ValueError(
+                f"Expected `x` of shape {expected} for the law {law.name}, got shape {at.shape}."
+            )
+        k = len(law.linear)
+        with np.errstate(over="ignore", under="ignore"):
+            features = law.basis(np.atleast_2d(at), self.draws[:, k:].T)
+            y = np.einsum("mk,mkn->mn", self.draws[:, :k], features)
+        return _quantiles(y, _levels("levels", levels))
+
+
+def resample_curve(
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    n_resamples: int = 1000,
+    weights: ArrayLike | None = None,
+    kind: str = "residual",
+    block: int | None = None,
+    seed: int = 0,
+) -> Resamples:
+    """Fits `E + A x^-alpha` by least squares to a learning curve and to resamples of it.
+
+    Minimises `sum_i w_i (f(x_i) / y_i - 1)^2`, the relative residuals of `fitting.project`, over E >= 0,
+    A >= 0 and alpha within its bounds: for the points and for every resample. This is not the robust
+    objective of `fitting.fit`: one outlier counts fully. Where no falling law beats a constant, A is 0 and
+    alpha is its lower bound.
+
+    Args:
+        x: Where the metric was measured, shape (n,), in the axis's unit. Positive, in any order.
+        y: The metric there, shape (n,), in its own unit. Positive.
+        n_resamples: How many resamples.
+        weights: What each point counts, shape (n,), positive; all the same if None.
+        kind: "residual": the fitted law times the exponential of log residuals drawn with replacement,
+            centred and widened by `sqrt(n / (n - 3))` for the three parameters fitted. "pairs": points drawn
+            with replacement, each with its weight; right also where the noise changes along the curve.
+            "block": as "residual", in blocks of neighbouring points along x, which keeps the noise's
+            autocorrelation.
+        block: Length of a block, in points; `n^(1/3)`, rounded, if None. Only for "block".
+        seed: Of the random draws; the same seed gives the same draws.
+
+    Returns:
+        Parameters in the order E, A, alpha, of the fit and of every resample.
+
+    Raises:
+        ValueError: If x, y or weights is not positive and finite or their lengths differ, there are fewer
+            than five points or three different x, or an option is unknown or out of range.
+
+    References:
+        Efron 1979 (pairs, residuals); Davison and Hinkley 1997, section 6.2 (widened residuals); Kuensch
+        1989 and Liu and Singh 1992 (moving blocks); Hall, Horowitz and Jing 1995 (their length).
+
+    Example:
+        >>> import numpy as np
+        >>> x = np.geomspace(1e3, 1e6, 30)
+        >>> noise = np.random.default_rng(0).normal(0, 0.01, 30)
+        >>> result = resample_curve(x, (0.5 + 30 * x**-0.4) * np.exp(noise))
+        >>> low, high = result.intervals(0.9)["alpha"]
+        >>> bool(low < 0.4 < high)
+        True
+    """
+    x, y = _positive("x", x), _positive("y", y)
+    w = np.ones_like(y) if weights is None else _positive("weights", weights)
+    _same_length(x=x, y=y, weights=w)
+    _check_enough(x)
+    _check_options(kind, KINDS, n_resamples, seed)
+    n = y.size
+    length = _block_length(block, kind, n)
+    order = np.argsort(x, kind="stable")
+    x, y, w = x[order], y[order], w[order] / w.mean()
+    x_unit, y_unit = x[0], float(np.exp(np.mean(np.log(y))))
+    t, v = np.log(ratio(x, x_unit)), ratio(y, y_unit, largest=MAX_CONTRAST)
+
+    nodes, carried = carry(t)
+    linear, square = (w / v)[:, None] * carried, (w / v**2)[:, None] * carried
+    theta = solve(Moments.of(nodes, linear.sum(axis=0)[None], square.sum(axis=0)[None]))
+    rng = np.random.default_rng(seed)
+    first, second = np.empty((2, n_resamples, nodes.size))
+    if kind != "pairs":
+        fitted = theta[0, 0] + theta[0, 1] * np.exp(-theta[0, 2] * t)
+        residual = np.log(v) - safe_log(fitted)
+        shrink = np.exp((residual.mean() - residual) * np.sqrt(n / (n - 3)))
+        linear, square = (w / fitted)[:, None] * carried, (w / fitted**2)[:, None] * carried
+    for begin in range(0, n_resamples, max(1, CHUNK // n)):
+        rows = slice(begin, begin + max(1, CHUNK // n))
+        some = min(n_resamples, rows.stop) - begin
+        if kind == "pairs":
+            factor = powered = _counts(rng, some, n)
+        else:
+            factor = shrink[_drawn(rng, some, n, length)]
+            powered = factor * factor
+        np.matmul(factor, linear, out=first[rows])
+        np.matmul(powered, square, out=second[rows])
+    draws = solve(Moments.of(nodes, first, second))
+    return Resamples("power_floor", _natural(theta, x_unit, y_unit)[0], _natural(draws, x_unit, y_unit))
+
+
+def _natural(theta: Array, x_unit: float, y_unit: float) -> Array:
+    """E, A and alpha of many fits, shape (R, 3), from x / x_unit and y / y_unit to natural units."""
+    with np.errstate(over="ignore", under="ignore"):
+        factor = np.exp(theta[:, 2] * np.log(x_unit))
+        return np.stack([y_unit * theta[:, 0], y_unit * theta[:, 1] * factor, theta[:, 2]], axis=1)
+
+
+def _counts(rng: np.random.Generator, n_resamples: int, n: int) -> Array:
+    """How often each resample holds each point, shape (R, n)."""
+    drawn = rng.integers(0, n, (n_resamples, n))
+    drawn += np.arange(n_resamples)[:, None] * n
+    counts = np.bincount(drawn.ravel(), minlength=n_resamples * n)
+    return np.asarray(counts.reshape(n_resamples, n), dtype=float)
+
+
+def _drawn(rng: np.random.Generator, n_resamples: int, n: int, length: int) -> NDArray[np.int64]:
+    """Which residual each point of each resample gets, shape (R, n): whole blocks, the last one cut."""
+    if length == 1:
+        return rng.integers(0, n, (n_resamples, n))
+    starts = rng.integers(0, n - length + 1, (n_resamples, -(-n // length)))
+    return (starts[:, :, None] + np.arange(length)).reshape(n_resamples, -1)[:, :n]
+
+
+def _quantiles(draws: Array, levels: Array) -> Array:
+    return np.asarray(np.quantile(draws, levels, axis=0))
+
+
+def _block_length(block: int | None, kind: str, n: int) -> int:
+    """The length of a block, in points; 1 draws single residuals."""
+    if kind != "block":
+        if block is not None:
+            raise ValueError(f'Expected `block` only with kind="block", got block={block!r}, kind={kind!r}.')
+        return 1
+    length = round(n ** (1 / 3)) if block is None else block
+    if not isinstance(length, int) or isinstance(length, bool) or not 1 <= length <= n:
+        raise ValueError(f"Expected `block` to be a whole number from 1 to {n}, the points, got {block!r}.")
+    return length
+
+
+def _check_enough(x: Array) -> None:
+    different = np.unique(x).size
+    if x.size < 5 or different < 3:
+        raise ValueError(
+            f"Expected at least 5 points at 3 different x for the 3 parameters of E + A x^-alpha, got "
+            f"{x.size} at {different}: measure more points first."
+        )
+
+
+def _check_options(kind: str, kinds: tuple[str, ...], n_resamples: int, seed: int) -> None:
+    if kind not in kinds:
+        raise ValueError(f"Expected `kind` to be one of {', '.join(kinds)}, got {kind!r}.")
+    for name, value, least in (("n_resamples", n_resamples, 1), ("seed", seed, 0)):
+        if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
+            raise ValueError(f"Expected `{name}` to be a whole number, at least {least}, got {value!r}.")
+
+
+def _levels(name: str, levels: Sequence[float]) -> Array:
+    try:
+        array = np.asarray(levels, dtype=float)
+    except (TypeError, ValueError):
+        array = np.array([])
+    if array.ndim != 1 or array.size == 0 or not ((array > 0) & (array < 1)).all():
+        raise ValueError(f"Expected `{name}` to hold numbers between 0 and 1, such as 0.9, got {levels!r}.")
+    return array
+
+
+def _positive(name: str, values: ArrayLike) -> Array:
+    try:
+        array = np.asarray(values, dtype=float)
+    except (TypeError, ValueError):
+        raise ValueError(f"Expected `{name}` to be an array of numbers, got {values!r:.80}.") from None
+    bad = ~(np.isfinite(array) & (array > 0))
+    if bad.any() or array.size == 0:
+        came = f"{array[bad].flat[0]} ({bad.sum()} of {array.size} are not)" if array.size else "none"
+        raise ValueError(
+            f"Expected `{name}` to hold positive, finite numbers, got {came}: leave those points out."
+        )
+    return array
+
+
+def _same_length(**arrays: Array) -> None:
+    if any(array.ndim != 1 for array in arrays.values()) or len({a.shape for a in arrays.values()}) > 1:
+        told = ", ".join(f"`{name}` of shape {array.shape}" for name, array in arrays.items())
+        raise ValueError(f"Expected one-dimensional arrays of the same length, got {told}.")
