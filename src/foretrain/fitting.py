@@ -18,14 +18,14 @@ MAX_CONTRAST = 1e60
 """Errors further from their mean than this factor are taken as lying at it: no metric spans as much."""
 
 HUBER = 1.345
-"""Robust standard deviations from which a point counts linearly: 95% efficiency at Gaussian noise (Huber 1964)."""
+"""Robust standard deviations from which a point counts linearly: 95% efficient without outliers."""
 
 DOUBT, REJECT = 3.0, 6.0
 """Robust standard deviations from which a point counts less, and from which it does not count: the descending
 part of Hampel's function (Hampel et al. 1986, Robust Statistics, section 2.6)."""
 
 MAX_REJECTED = 0.2
-"""Share of the weight up to which points are outliers. Where more would go, the law is wrong, not the points."""
+"""Share of the weight up to which points are outliers: where more would go, the law is wrong, not they."""
 
 REDESCENTS = 30
 """At most so many passes of new weights; most fits need none, and the slowest known one needs 12."""
@@ -34,7 +34,7 @@ POINTS_PER_PARAMETER = 4
 """With fewer points a parameter, residuals do not tell an outlier from a point that holds the law alone."""
 
 LARGEST_SHARE = 3.0
-"""A standard error below the median one divided by this is taken as that: no point counts over nine typical ones."""
+"""A standard error below the median one divided by this is taken as that: no point counts over nine."""
 
 
 @dataclass(frozen=True)
@@ -157,8 +157,8 @@ def _check(law: Law, x: Array, y: Array) -> None:
     if x.ndim != 2 or y.ndim != 1 or x.shape != (law.n_axes, y.size):
         names = ", ".join(axis.name for axis in law.axes)
         raise ValueError(
-            f"Expected x of shape ({law.n_axes}, n) for the law {law.name}, one row for each of {names}, and y "
-            f"of shape (n,), got {x.shape} and {y.shape}."
+            f"Expected x of shape ({law.n_axes}, n) for the law {law.name}, one row for each of {names}, "
+            f"and y of shape (n,), got {x.shape} and {y.shape}."
         )
     bad = int((~(np.isfinite(x) & (x > 0)).all(axis=0) | ~(np.isfinite(y) & (y > 0))).sum())
     if bad:
@@ -181,8 +181,8 @@ def _weights(y: Array, weights: Array | None, y_se: Array | None) -> Array:
         values = np.asarray(given, dtype=float)
         if values.shape != y.shape or not np.isfinite(values).all() or (values < 0).any():
             raise ValueError(
-                f"Expected `{name}` to hold {y.size} finite numbers that are not negative, one for each point, "
-                f"got shape {values.shape}, smallest {values.min() if values.size else 'none'}."
+                f"Expected `{name}` to hold {y.size} finite numbers that are not negative, one for each "
+                f"point, got shape {values.shape}, smallest {values.min() if values.size else 'none'}."
             )
         if name == "y_se":
             relative = values / y

@@ -215,7 +215,7 @@ class SeparableLaw(Law):
         """
 
     def starts(self, x: Array, y: Array, weights: Array) -> Array:
-        """The grid points that describe the observations best, with their coefficients; shape (p, polished)."""
+        """The grid points that describe the observations best, with their coefficients."""
         e = self.grid(x)
         solved = project(self.basis(x, e), y, weights)
         first = np.argsort(solved.rss, kind="stable")[: self.polished]
