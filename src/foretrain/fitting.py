@@ -202,7 +202,9 @@ Solution = tuple[Array, float, Array]
 """Parameters, objective and log residuals."""
 
 
-def _polish(law: Law, u: Array, v: Array, w: Array, start: Array, delta: float) -> Solution:
+def _polish(
+    law: Law, u: Array, v: Array, w: Array, start: Array, delta: float, *, evaluations: int = 200
+) -> Solution:
     """Minimises the summed Huber loss over all parameters, some of them by their logarithm."""
     is_log = np.array([parameter.log for parameter in law.parameters])
     log_v, root = np.log(v), np.sqrt(w)
@@ -235,7 +237,7 @@ def _polish(law: Law, u: Array, v: Array, w: Array, start: Array, delta: float) 
             ftol=1e-14,
             xtol=1e-14,
             gtol=1e-14,
-            max_nfev=200,
+            max_nfev=evaluations,
         )
         theta = outer(found.x)
         return theta, float(found.cost), safe_log(law.value(u, theta)) - log_v
@@ -256,7 +258,7 @@ def _redescend(law: Law, u: Array, v: Array, w: Array, best: Solution, delta: fl
             return best
         if np.abs(kept - before).max() < 1e-3:
             break
-        robust = _polish(law, u, v, w * kept, robust[0], delta)
+        robust = _polish(law, u, v, w * kept, robust[0], delta, evaluations=50)
     return robust
 
 

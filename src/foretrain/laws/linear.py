@@ -40,6 +40,9 @@ def project(features: Array, y: Array, weights: Array) -> Projected:
     m, k, _ = features.shape
     root = np.sqrt(weights)
     scaled = features * (root / y)
+    peak = np.abs(scaled).max(axis=2)  # first, so that no square leaves the floats
+    peak[peak == 0] = 1.0
+    scaled = scaled / peak[:, :, None]
     norm = np.linalg.norm(scaled, axis=2)
     norm[norm == 0] = 1.0
     scaled = scaled / norm[:, :, None]
@@ -59,4 +62,4 @@ def project(features: Array, y: Array, weights: Array) -> Projected:
             best[np.ix_(better, index)] = solution[better]
             best_rss[better] = rss[better]
     residual = np.einsum("mk,mkn->mn", best, scaled) - root
-    return Projected(best / norm, np.einsum("mn,mn->m", residual, residual))
+    return Projected(best / norm / peak, np.einsum("mn,mn->m", residual, residual))

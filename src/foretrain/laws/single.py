@@ -101,7 +101,8 @@ class ShiftedPowerLawFloor(SeparableLaw):
         alpha, shift = e
         shifted = x[0] + shift
         feature = power(shifted, np.array([alpha]))[0]
-        by_alpha, by_shift = -np.log(shifted) * feature, -alpha * feature / shifted
+        by_alpha = -np.log(shifted) * feature
+        by_shift = -alpha * power(shifted, np.array([alpha + 1.0]))[0]
         zero = np.zeros_like(feature)
         return np.array([[zero, by_alpha], [zero, by_shift]])
 
