@@ -12,12 +12,31 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from foretrain.fitting import MAX_CONTRAST, ratio, safe_log
+from foretrain.fitting import MAX_CONTRAST, project, ratio, safe_log
 from foretrain.laws import LAWS
 from foretrain.laws.law import Array
+from foretrain.resampling_checks import (
+    block_length,
+    check_delta,
+    check_enough,
+    check_enough_runs,
+    check_levels,
+    check_options,
+    check_positive,
+    check_same_length,
+)
 from foretrain.resampling_curve import Moments, carry, solve
+from foretrain.resampling_joint import Points, minimise
 
 KINDS = ("residual", "pairs", "block")
+
+JOINT_KINDS = ("pairs",)
+
+JOINT_GRID = np.geomspace(0.03, 2.0, 12)
+"""Exponents of size and of data at which the fit of the joint law may begin."""
+
+JOINT_STARTS = 6
+"""From how many pairs of them it does."""
 
 CHUNK = 65536
 """Draws made at a time: they stay in the processor's cache."""
@@ -49,7 +68,7 @@ class Resamples:
         Raises:
             ValueError: If the level is not between 0 and 1.
         """
-        ends = _quantiles(self.draws, _levels("level", [(1 - level) / 2, (1 + level) / 2]))
+        ends = _quantiles(self.draws, check_levels("level", [(1 - level) / 2, (1 + level) / 2]))
         names = (parameter.name for parameter in LAWS[self.law].parameters)
         return {name: (float(low), float(high)) for name, low, high in zip(names, *ends, strict=True)}
 
@@ -70,7 +89,7 @@ class Resamples:
                 and 1.
         """
         law = LAWS[self.law]
-        at = _positive("x", x)
+        at = check_positive("x", x)
         if at.ndim != 1 + (law.n_axes > 1) or (at.ndim > 1 and at.shape[0] != law.n_axes):
             expected = f"({law.n_axes}, n)" if law.n_axes > 1 else "(n,)"
             raise ValueError(
@@ -80,7 +99,7 @@ class Resamples:
         with np.errstate(over="ignore", under="ignore"):
             features = law.basis(np.atleast_2d(at), self.draws[:, k:].T)
             y = np.einsum("mk,mkn->mn", self.draws[:, :k], features)
-        return _quantiles(y, _levels("levels", levels))
+        return _quantiles(y, check_levels("levels", levels))
 
 
 def resample_curve(
@@ -133,13 +152,13 @@ def resample_curve(
         >>> bool(low < 0.4 < high)
         True
     """
-    x, y = _positive("x", x), _positive("y", y)
-    w = np.ones_like(y) if weights is None else _positive("weights", weights)
-    _same_length(x=x, y=y, weights=w)
-    _check_enough(x)
-    _check_options(kind, KINDS, n_resamples, seed)
+    x, y = check_positive("x", x), check_positive("y", y)
+    w = np.ones_like(y) if weights is None else check_positive("weights", weights)
+    check_same_length(x=x, y=y, weights=w)
+    check_enough(x)
+    check_options(kind, KINDS, n_resamples, seed)
     n = y.size
-    length = _block_length(block, kind, n)
+    length = block_length(block, kind, n)
     order = np.argsort(x, kind="stable")
     x, y, w = x[order], y[order], w[order] / w.mean()
     x_unit, y_unit = x[0], float(np.exp(np.mean(np.log(y))))
@@ -169,6 +188,82 @@ def resample_curve(
     return Resamples("power_floor", _natural(theta, x_unit, y_unit)[0], _natural(draws, x_unit, y_unit))
 
 
+def resample_joint(
+    n: ArrayLike,
+    d: ArrayLike,
+    y: ArrayLike,
+    *,
+    n_resamples: int = 1000,
+    huber_delta: float = 1e-3,
+    seed: int = 0,
+    kind: str = "pairs",
+) -> Resamples:
+    """Fits `E + A N^-alpha + B D^-beta` to finished runs and to resamples of them.
+
+    Minimises the sum of the Huber losses of the log residuals (Hoffmann et al. 2022, equation 3), not their
+    mean. The fit to all runs begins at several pairs of exponents, the fit to each resample at that fit.
+
+    Args:
+        n: Model size of each run, shape (m,), in parameters. Positive.
+        d: Data of each run, shape (m,), in training examples or tokens. Positive.
+        y: The metric at its end, shape (m,), in its own unit. Positive.
+        n_resamples: How many resamples.
+        huber_delta: Log residual from which a run counts linearly.
+        seed: Of the random draws; the same seed gives the same draws.
+        kind: "pairs", runs drawn with replacement, is the only one: the residuals of a fit that nearly
+            minimises their absolute values pile up at zero, so redrawing them would understate the doubt.
+
+    Returns:
+        Parameters in the order E, A, B, alpha, beta, of the fit and of every resample.
+
+    Raises:
+        ValueError: If n, d or y is not positive and finite or their lengths differ, there are fewer than
+            seven runs, three different sizes or three different amounts of data, or an option is unknown or
+            out of range.
+
+    References:
+        Hoffmann et al. 2022, arXiv:2203.15556, equation 3; Besiroglu et al. 2024, arXiv:2404.10102 (the
+        resamples).
+    """
+    n, d, y = check_positive("n", n), check_positive("d", d), check_positive("y", y)
+    check_same_length(n=n, d=d, y=y)
+    check_enough_runs(n, d)
+    check_options(kind, JOINT_KINDS, n_resamples, seed)
+    check_delta(huber_delta)
+    log_n, log_d, log_y = np.log(n), np.log(d), np.log(y)
+    centre, y_unit = (float(log_n.mean()), float(log_d.mean())), float(np.exp(log_y.mean()))
+    t, s, v = log_n - centre[0], log_d - centre[1], np.log(ratio(y, y_unit, largest=MAX_CONTRAST))
+    every = Points(t, s, v, np.ones((1, y.size)), float(huber_delta))
+    theta = _joint_optimum(every)
+    counts = _counts(np.random.default_rng(seed), n_resamples, y.size)
+    drawn = Points(t, s, v, counts, every.delta)
+    draws, _ = minimise(drawn, np.tile(theta, (n_resamples, 1)))
+    return Resamples(
+        "chinchilla", _natural_joint(theta[None], centre, y_unit)[0], _natural_joint(draws, centre, y_unit)
+    )
+
+
+def _joint_optimum(points: Points) -> Array:
+    """The best of the minima reached from the best of a grid of exponents, by least squares; shape (5,)."""
+    alpha, beta = (grid.ravel() for grid in np.meshgrid(JOINT_GRID, JOINT_GRID))
+    size, data = np.exp(-alpha[:, None] * points.t), np.exp(-beta[:, None] * points.s)
+    features = np.stack([np.ones_like(size), size, data], axis=1)
+    solved = project(features, np.exp(points.log_y), points.counts[0])
+    first = np.argsort(solved.rss, kind="stable")[:JOINT_STARTS]
+    start = np.concatenate([solved.coefficients[first], alpha[first, None], beta[first, None]], axis=1)
+    counts = np.repeat(points.counts, len(first), axis=0)
+    found, objective = minimise(Points(points.t, points.s, points.log_y, counts, points.delta), start)
+    return np.asarray(found[np.argmin(objective)])
+
+
+def _natural_joint(theta: Array, centre: tuple[float, float], y_unit: float) -> Array:
+    """E, A, B, alpha and beta of many fits, shape (R, 5), from centred axes to natural units."""
+    e, a, b, alpha, beta = theta.T
+    with np.errstate(over="ignore", under="ignore"):
+        a, b = a * np.exp(alpha * centre[0]), b * np.exp(beta * centre[1])
+        return np.stack([y_unit * e, y_unit * a, y_unit * b, alpha, beta], axis=1)
+
+
 def _natural(theta: Array, x_unit: float, y_unit: float) -> Array:
     """E, A and alpha of many fits, shape (R, 3), from x / x_unit and y / y_unit to natural units."""
     with np.errstate(over="ignore", under="ignore"):
@@ -194,62 +289,3 @@ def _drawn(rng: np.random.Generator, n_resamples: int, n: int, length: int) -> N
 
 def _quantiles(draws: Array, levels: Array) -> Array:
     return np.asarray(np.quantile(draws, levels, axis=0))
-
-
-def _block_length(block: int | None, kind: str, n: int) -> int:
-    """The length of a block, in points; 1 draws single residuals."""
-    if kind != "block":
-        if block is not None:
-            raise ValueError(f'Expected `block` only with kind="block", got block={block!r}, kind={kind!r}.')
-        return 1
-    length = round(n ** (1 / 3)) if block is None else block
-    if not isinstance(length, int) or isinstance(length, bool) or not 1 <= length <= n:
-        raise ValueError(f"Expected `block` to be a whole number from 1 to {n}, the points, got {block!r}.")
-    return length
-
-
-def _check_enough(x: Array) -> None:
-    different = np.unique(x).size
-    if x.size < 5 or different < 3:
-        raise ValueError(
-            f"Expected at least 5 points at 3 different x for the 3 parameters of E + A x^-alpha, got "
-            f"{x.size} at {different}: measure more points first."
-        )
-
-
-def _check_options(kind: str, kinds: tuple[str, ...], n_resamples: int, seed: int) -> None:
-    if kind not in kinds:
-        raise ValueError(f"Expected `kind` to be one of {', '.join(kinds)}, got {kind!r}.")
-    for name, value, least in (("n_resamples", n_resamples, 1), ("seed", seed, 0)):
-        if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
-            raise ValueError(f"Expected `{name}` to be a whole number, at least {least}, got {value!r}.")
-
-
-def _levels(name: str, levels: Sequence[float]) -> Array:
-    try:
-        array = np.asarray(levels, dtype=float)
-    except (TypeError, ValueError):
-        array = np.array([])
-    if array.ndim != 1 or array.size == 0 or not ((array > 0) & (array < 1)).all():
-        raise ValueError(f"Expected `{name}` to hold numbers between 0 and 1, such as 0.9, got {levels!r}.")
-    return array
-
-
-def _positive(name: str, values: ArrayLike) -> Array:
-    try:
-        array = np.asarray(values, dtype=float)
-    except (TypeError, ValueError):
-        raise ValueError(f"Expected `{name}` to be an array of numbers, got {values!r:.80}.") from None
-    bad = ~(np.isfinite(array) & (array > 0))
-    if bad.any() or array.size == 0:
-        came = f"{array[bad].flat[0]} ({bad.sum()} of {array.size} are not)" if array.size else "none"
-        raise ValueError(
-            f"Expected `{name}` to hold positive, finite numbers, got {came}: leave those points out."
-        )
-    return array
-
-
-def _same_length(**arrays: Array) -> None:
-    if any(array.ndim != 1 for array in arrays.values()) or len({a.shape for a in arrays.values()}) > 1:
-        told = ", ".join(f"`{name}` of shape {array.shape}" for name, array in arrays.items())
-        raise ValueError(f"Expected one-dimensional arrays of the same length, got {told}.")
