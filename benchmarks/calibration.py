@@ -1,6 +1,7 @@
 """Do `forecast`'s intervals cover what they promise, and how wide must they be for it? Beside its peers.
 
-    python benchmarks/calibration.py --data FOLDER [--horizon 2 4 8] [--methods ...] [--markdown]
+    python benchmarks/calibration.py --data FOLDER [--horizon 2 4 8] [--methods ...] [--every K]
+                                     [--peers-path FOLDER] [--markdown]
 
 The curves and how they are cut: `curves.py`. Coverage is the mean over curves of the share of held-out points
 inside. The width is that of ln(upper / lower), its median over a curve's points, then over curves. The
@@ -11,15 +12,15 @@ a bootstrap of groups of curves.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 
 import numpy as np
 
-from curves import Curve, add_data_option, load
+from curves import Curve
 from extrapolation import OURS, domains_of
-from peers import LEVELS, METHODS, Timed, answers
-from scores import Sheet, coverage, log_ends, ratio_interval, share, short, winkler
+from options import parse
+from peers import LEVELS, Timed, answers
+from scores import EVENLY, Sheet, coverage, evenly, log_ends, ratio_interval, share, short, winkler
 
 DEFAULT = (OURS, "curve_fit + bootstrap")
 
@@ -64,6 +65,7 @@ def scored(curves: Sequence[Curve], found: dict[str, dict[float, np.ndarray]], h
     sheet = Sheet(
         f"{horizon:g}x: mean interval score (less is better)", ["domain", "curves", *found, *ratios]
     )
+    ratios_of: dict[str, list[float]] = {name: [] for name in rivals}
     both = {
         name: np.mean([by_level[level][2] for level in LEVELS], axis=0) for name, by_level in found.items()
     }
@@ -74,31 +76,17 @@ def scored(curves: Sequence[Curve], found: dict[str, dict[float, np.ndarray]], h
             shared = mask & np.isfinite(both[OURS]) & np.isfinite(both[name])
             ratio, low, high = ratio_interval(both[OURS][shared], both[name][shared], list(groups[shared]))
             cells.append(f"{share(ratio)} ({share(low)} to {share(high)})")
+            ratios_of[name].append(ratio)
         sheet.add(domain, str(mask.sum()), *cells)
+    if OURS in found:
+        sheet.add(EVENLY, "", *[""] * len(found), *(share(evenly(r[:-1])) for r in ratios_of.values()))
     return sheet
 
 
 def main() -> None:
     """Prints coverage, width and interval score, one set of tables for each horizon."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_data_option(parser)
-    parser.add_argument(
-        "--horizon", type=float, nargs="+", default=[2.0], help="largest x over that of the fit"
-    )
-    parser.add_argument(
-        "--methods",
-        nargs="+",
-        choices=METHODS,
-        default=list(DEFAULT),
-        metavar="METHOD",
-        help="those that have intervals",
-    )
-    parser.add_argument("--markdown", action="store_true", help="print tables to paste")
-    options = parser.parse_args()
-    for horizon in options.horizon:
-        curves = load(options.data, horizon, options.sets)
+    options = parse(__doc__, DEFAULT)
+    for horizon, curves in options.curves():
         said = answers(options.methods, curves)
         found = {name: measured(told, curves) for name, told in said.items()}
         covered(curves, found, horizon).show(markdown=options.markdown)

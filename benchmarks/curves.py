@@ -12,11 +12,9 @@ sub-folder per set. A set that is absent is said to be absent, and left out.
 
 from __future__ import annotations
 
-import argparse
 import ast
 import csv
 import gzip
-import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -204,16 +202,3 @@ def load(folder: Path, horizon: float = 2, sets: Iterable[str] = tuple(SETS)) ->
     if not curves:
         raise SystemExit(f"Expected at least one of {', '.join(sets)} in {folder}: give --data their folder.")
     return curves
-
-
-def add_data_option(parser: argparse.ArgumentParser) -> None:
-    """Adds `--data` and `--sets`."""
-    home = os.environ.get("FORETRAIN_DATA")
-    parser.add_argument(
-        "--data",
-        type=Path,
-        required=home is None,
-        default=home,
-        help="folder that holds the sets, one sub-folder each (default: FORETRAIN_DATA)",
-    )
-    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS), help="sets to take")

@@ -14,6 +14,10 @@ FLOOR = 1e-3
 no width in logarithms."""
 
 
+EVENLY = "domains alike"
+"""Name of the row that `evenly` fills."""
+
+
 def rmsle(median: np.ndarray, truth: np.ndarray) -> float:
     """Root mean square of ln(predicted / measured), over points."""
     return float(np.sqrt(np.mean(np.log(median / truth) ** 2)))
@@ -54,6 +58,11 @@ def ratio_interval(
     ratios = sums[0][drawn].sum(axis=1) / sums[1][drawn].sum(axis=1)
     low, high = np.quantile(ratios, [0.025, 0.975])
     return float(above.sum() / below.sum()), float(low), float(high)
+
+
+def evenly(ratios: Sequence[float]) -> float:
+    """Geometric mean of ratios, one a domain, so that large domains count no more than small ones."""
+    return float(np.exp(np.mean(np.log(ratios))))
 
 
 def short(value: float) -> str:

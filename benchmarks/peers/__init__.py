@@ -14,11 +14,23 @@ import numpy as np
 
 import foretrain
 from curves import Curve
-from peers import m1_m4
+from peers import broken, m1_m4, packages
 from peers.answer import LEVELS, Answer, Intervals, Timed
 from peers.bootstrap import bootstrap
+from peers.huber import huber
 
-__all__ = ["DEFAULT", "LEVELS", "METHODS", "Answer", "Intervals", "Timed", "answer", "answers"]
+__all__ = [
+    "DEFAULT",
+    "LEVELS",
+    "METHODS",
+    "Answer",
+    "Intervals",
+    "Timed",
+    "answer",
+    "answers",
+    "installed",
+    "packages",
+]
 
 Method = Callable[[np.ndarray, np.ndarray, np.ndarray], Answer]
 
@@ -61,7 +73,14 @@ METHODS: dict[str, Callable[..., Answer]] = {
     "M1": _point(m1_m4.m1),
     "M2": _point(m1_m4.m2),
     "M3": _point(m1_m4.m3),
+    "Huber": _point(huber),
+    "BNSL": _point(broken.published),
+    "BNSL, bounded": _point(broken.bounded),
+    "simple-scaling-laws": packages.simple_scaling_laws("separable-power"),
+    "simple-scaling-laws, shifted": packages.simple_scaling_laws("shifted-separable-power"),
+    "simple-scaling-laws, broken": packages.simple_scaling_laws("broken-power"),
 }
+"""In the order of the tables. `DEFAULT` takes seconds a curve at most; from M2 on, some take more."""
 DEFAULT = tuple(METHODS)[:4]
 
 
@@ -80,11 +99,19 @@ def answer(name: str, curve: Curve) -> Timed:
     begun = time.process_time()
     try:
         median, intervals = _for_curve(name, curve)(curve.x, curve.y, curve.x_far)
-    except (ValueError, RuntimeError, FloatingPointError, np.linalg.LinAlgError):
+    except (ValueError, TypeError, RuntimeError, FloatingPointError, np.linalg.LinAlgError):
         median, intervals = np.full(curve.x_far.shape, np.nan), {}
     seconds = time.process_time() - begun
     good = np.isfinite(median) & (median > 0)
     return Timed(np.where(good, median, curve.y[-1]), intervals, seconds, not good.all())
+
+
+def installed(names: Sequence[str]) -> list[str]:
+    """Those methods whose packages are there; of the others it says that they are not."""
+    for name in names:
+        if (package := packages.missing(name)) is not None:
+            print(f"{name}: {package} is not installed, left out (see --peers-path)")
+    return [name for name in names if packages.missing(name) is None]
 
 
 def answers(names: Sequence[str], curves: Sequence[Curve]) -> dict[str, list[Timed]]:
