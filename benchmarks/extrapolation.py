@@ -6,8 +6,8 @@
 The curves and how they are cut: `curves.py`. The methods: `peers/`. RMSLE is the root mean square of
 ln(predicted / measured) over a curve's held-out points. Ratios are of mean RMSLE over curves; their intervals
 come from a bootstrap of groups of curves (one data set and model). A win is a lower RMSLE, "worst" the
-largest ratio on one curve. Where a method has no positive number to offer the last value stands in ("fell back").
-Times are medians of processor time; set OMP_NUM_THREADS=1 for those of one thread.
+largest ratio on one curve. Where a method has no positive number to offer, the last value stands in ("fell
+back"). Times are medians of processor time; set OMP_NUM_THREADS=1 for those of one thread.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 
 from curves import Curve
 from options import parse
-from peers import DEFAULT, Timed, answers
+from peers import DEFAULT, Timed, answers, packages
 from scores import EVENLY, Sheet, evenly, ratio_interval, rmsle, share, short
 
 OURS = "foretrain"
@@ -92,6 +92,7 @@ def main() -> None:
         compared(curves, errors, said).show(markdown=options.markdown)
         if {OURS, RIVAL} <= set(errors):
             by_domain(RIVAL, curves, errors).show(markdown=options.markdown)
+    print(f"\n{packages.FOOTNOTE}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,4 @@
-"""Packages that others publish, where they are installed.
-
-`chinchilla` and `vpnls` fit the joint law of model size and data only: they have no answer on a single curve.
-"""
+"""Packages that others publish, where they are installed."""
 
 from __future__ import annotations
 
@@ -15,6 +12,10 @@ import numpy as np
 
 from peers.answer import LEVELS, Answer
 
+FOOTNOTE = (
+    "Not in the tables: `chinchilla` and `vpnls` fit the joint law of model size and data only, "
+    "so they have no answer on a single curve."
+)
 DRAWS = 200
 COLUMN = "dataset_size__n_examples"
 
