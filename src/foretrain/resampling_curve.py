@@ -157,7 +157,8 @@ def _descend(moments: Moments, gain: Array, start: Rows) -> tuple[Array, Array]:
             rows, low, high = rows[moving], low[moving], high[moving]
             active = moments.rows(rows)
     (e, a, reached), _, _ = _at(moments, s)
-    return np.stack([e, a, np.exp(s)], axis=1), reached
+    alpha = np.where(s <= GRID[0], ALPHA.lower, np.where(s >= GRID[-1], ALPHA.upper, np.exp(s)))
+    return np.stack([e, a, alpha], axis=1), reached
 
 
 def _brackets(gain: Array, start: Rows) -> tuple[Array, Array, Array]:

@@ -147,9 +147,8 @@ def _step(state: _State, damping: Array) -> tuple[Array, Array]:
     diagonal *= 1.0 + 1e-12
     diagonal += ~free
     g = g * free
-    step: Array = -np.linalg.solve(matrix, g[:, :, None])[..., 0]
-    promised: Array = -0.5 * np.einsum("rk,rk->r", g, step)
-    return step, promised
+    step = np.asarray(-np.linalg.solve(matrix, g[:, :, None])[..., 0], dtype=float)
+    return step, np.asarray(-0.5 * np.einsum("rk,rk->r", g, step))
 
 
 def _evaluate(points: Points, theta: Array) -> _State:
