@@ -16,8 +16,8 @@ import foretrain
 from curves import Curve
 from peers import broken, m1_m4, packages
 from peers.answer import LEVELS, Answer, Intervals, Timed
-from peers.bootstrap import bootstrap
-from peers.huber import huber
+from peers.hoffmann import huber
+from peers.resampling import bootstrap
 
 __all__ = [
     "DEFAULT",

@@ -1,0 +1,241 @@
+"""The benchmarks' own arithmetic: how curves are cut, what the peers answer, how intervals are scored."""
+
+import csv
+import gzip
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+BENCHMARKS = str(Path(__file__).parents[1] / "benchmarks")
+sys.path.insert(0, BENCHMARKS)
+try:
+    import curves
+    import options
+    import peers
+    import scores
+    from peers import broken, hoffmann, m1_m4, packages
+finally:
+    sys.path.remove(BENCHMARKS)
+
+X = np.geomspace(1e2, 1e4, 30)
+AT = np.array([2e4, 1e5])
+
+# Caballero et al. 2023 (arXiv:2210.14891), figure 4 left: loss of adding numbers of four digits.
+ADDITION = np.array(
+    [
+        *((160, 2.13809046), (192, 2.11813418), (256, 2.08955508), (320, 2.06988398), (384, 2.05404987)),
+        *((448, 2.03837089), (480, 2.02814281), (512, 2.00496872), (544, 1.95576149), (576, 1.86313841)),
+        *((608, 1.70891537), (640, 1.50637664), (672, 1.29754721), (736, 0.96559684), (800, 0.75856477)),
+        *((864, 0.64768338), (928, 0.55695445)),
+    ]
+).T
+
+
+def write(path, header, rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    opened = gzip.open(path, "wt") if path.suffix == ".gz" else path.open("w")
+    with opened as file:
+        csv.writer(file).writerows([header, *rows])
+
+
+@pytest.fixture
+def small_sets(tmp_path):
+    """All four sets, in the form that they are published in, made up and small."""
+    x = np.arange(1, 41)
+    near = [("IC", "bird_5", "ViT", v, v**-0.3, int(v <= 20)) for v in x]
+    repeated = [("IC", "bird_10", "ViT", v, v**-0.4, int(v <= 20)) for v in x for _ in range(2)]
+    header = ("domain", "task", "model", "seen", "loss", "train")
+    write(tmp_path / "alabdulmohsin2022" / "learning_curves.csv", header, [*near, *repeated])
+    header = ("dataset", "learner", "n_train", "test", "test_se")
+    falls = [(7, "falls", v, 0.5 * v**-0.5, 0.001) for v in x]
+    flat = [(7, "flat", v, 0.5 - 1e-5 * v, 0.001) for v in x]
+    late = [(7, "late", v, 0.5 if v <= 20 else 0.1, 0.001) for v in x]
+    zero = [(7, "zero", v, 0.5 - v / 80, 0.001) for v in x]
+    write(tmp_path / "lcdb11" / "curves.csv.gz", header, [*falls, *flat, *late, *zero])
+    header = ("task", "x", "y", "context")
+    rows = [("dd", v, 1 / v, int(v <= 20)) for v in x]
+    write(tmp_path / "double_descent" / "curves.csv", header, rows)
+    header = ("model_M", "schedule", "step", "loss")
+    steps = range(10, 6010, 10)
+    rows = [(25, s, v, 3 + v**-0.3) for s in ("constant_6000", "cosine_6000") for v in steps]
+    write(tmp_path / "multipowerlaw" / "loss_curves.csv", header, rows)
+    return tmp_path
+
+
+def check_split(curve):
+    assert curve.x_far.min() > curve.x.max()
+    assert (np.diff(curve.x) > 0).all()
+    assert curve.x.shape == curve.y.shape
+    assert curve.x_far.shape == curve.y_far.shape
+    assert curve.x.size >= curves.FEWEST
+    assert curve.y.min() > 0
+    assert curve.y_far.min() > 0
+
+
+@pytest.mark.parametrize("horizon", [2, 4, 6])
+def test_what_is_fitted_ends_before_what_is_scored(small_sets, horizon):
+    loaded = curves.load(small_sets, horizon)
+    domains = {curve.domain for curve in loaded}
+    assert domains == {"IC", "LCDB", "constant rate"} | ({"double descent"} if horizon == 2 else set())
+    for curve in loaded:
+        check_split(curve)
+        largest = {"constant rate": 6000}.get(curve.domain, 40)
+        assert largest / (1.7 * horizon) < curve.x.max() <= largest / horizon
+
+
+def test_longer_horizons_are_scored_on_the_same_points(small_sets):
+    four, six = (curves.lcdb(small_sets, horizon)[0] for horizon in (4, 6))
+    assert four.x_far.tolist() == six.x_far.tolist() == list(range(27, 41))
+    assert four.x.tolist() == list(range(1, 11))
+    assert four.y_se.tolist() == [0.001] * 10
+
+
+def test_learners_are_chosen_by_the_fitted_points_alone(small_sets):
+    assert [curve.name for curve in curves.lcdb(small_sets)] == ["7, falls"]
+
+
+def test_the_authors_split_repeats_and_groups_are_kept(small_sets):
+    ten, five = curves.alabdulmohsin(small_sets)
+    assert five.x.tolist() == ten.x.tolist() == list(range(1, 21))
+    assert ten.x_far.size == 2 * five.x_far.size == 40
+    assert ten.group == five.group == "IC, bird, ViT"
+
+
+def test_constant_rate_curves_are_thinned_alike(small_sets):
+    (curve,) = curves.constant_rate(small_sets)
+    assert curve.name == "25M, constant_6000"
+    assert curve.x.size == 100
+    assert set(np.diff(curve.x)) == set(np.diff(curve.x_far)) == {30}
+
+
+def test_a_short_horizon_is_refused():
+    with pytest.raises(ValueError, match=r"horizon of at least 1\.5, got 1\.2"):
+        curves.cut(X, 1.2)
+
+
+def test_an_empty_folder_is_refused_and_absent_sets_are_named(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="Expected at least one of alabdulmohsin2022, lcdb11"):
+        curves.load(tmp_path)
+    assert "no double_descent in" in capsys.readouterr().out
+
+
+def test_thinning_takes_from_every_domain(small_sets):
+    kept = options.thinned(curves.load(small_sets), 2)
+    assert [curve.domain for curve in kept] == ["IC", "LCDB", "double descent", "constant rate"]
+
+
+LAWS = {
+    "M1": (m1_m4.m1, lambda x: 3 * x**-0.4),
+    "M2": (m1_m4.m2, lambda x: 0.3 + 3 * x**-0.5),
+    "M3": (m1_m4.m3, lambda x: 20 * (1 / x + 1 / X[20]) ** 0.6),
+    "Huber": (hoffmann.huber, lambda x: 0.4 + 3 * x**-0.5),
+    "BNSL, bounded": (broken.bounded, lambda x: 0.1 + x**-0.2 * (1 + (x / 2e3) ** 2) ** (-0.3 * 0.5)),
+}
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_a_peer_continues_a_clean_curve_of_its_own_law(name):
+    estimate, law = LAWS[name]
+    assert estimate(X, law(X), AT) == pytest.approx(law(AT), rel=2e-3)
+
+
+def test_m4_without_curvature_is_a_power_law_above_its_limit():
+    # alpha = 0 is in the law, and b > 1 allowed: M4 must then do as M2 does.
+    y = 0.3 + 3 * X**-0.5
+    assert m1_m4.m4(X, y, AT, start=1.0, bound=1.0) == pytest.approx(m1_m4.m2(X, y, AT), rel=5e-3)
+
+
+def test_the_broken_power_law_reaches_its_authors_figure():
+    x, y = ADDITION
+    for estimate in (broken.published, broken.bounded):
+        error = scores.rmsle(estimate(x[:14], y[:14], x[14:]), y[14:])
+        assert error == pytest.approx(0.010916, rel=0.05)  # the released script's
+
+
+def test_the_released_estimators_are_reproduced(published_curves):
+    with (published_curves / "alabdulmohsin2022" / "m1_m4_recomputed.csv").open() as file:
+        told = {(r["domain"], f"{r['task']}, {r['model']}", r["estimator"]): r for r in csv.DictReader(file)}
+    bounds = {"M1": 1e-9, "M2": 1e-5, "M3": 1e-9, "M4": 1e-5}
+    for curve in curves.alabdulmohsin(published_curves)[::8]:
+        for name, bound in bounds.items():
+            released = float(told[curve.domain, curve.name, name]["rmsle"])
+            assert scores.rmsle(peers.answer(name, curve).median, curve.y_far) == pytest.approx(
+                released, abs=bound
+            ), f"{name} on {curve.name}"
+
+
+@pytest.mark.parametrize("horizon", [2, 4, 8])
+def test_published_curves_are_cut_without_overlap(published_curves, horizon):
+    loaded = curves.load(published_curves, horizon)
+    for curve in loaded:
+        check_split(curve)
+    assert len({(curve.domain, curve.name) for curve in loaded}) == len(loaded)
+
+
+def curve_of(y):
+    return curves.Curve("LCDB", "g", "n", X, y, None, AT, np.array([0.1, 0.1]))
+
+
+def test_a_peer_that_fails_is_replaced_by_the_last_value(monkeypatch):
+    y = 3 * X**-0.4
+    monkeypatch.setitem(peers.METHODS, "fails", lambda x, y, at: (np.array([np.nan, 0.2]), {}))
+    said = peers.answer("fails", curve_of(y))
+    assert said.failed
+    assert said.median.tolist() == [y[-1], 0.2]
+
+
+@pytest.mark.parametrize("name", ["foretrain", "curve_fit + bootstrap"])
+def test_intervals_are_nested_around_the_median(name):
+    y = (0.2 + 3 * X**-0.4) * np.exp(0.01 * np.random.default_rng(0).normal(size=X.size))
+    said = peers.answer(name, curve_of(y))
+    (low80, high80), (low90, high90) = said.intervals[0.8], said.intervals[0.9]
+    assert not said.failed
+    assert (low90 <= low80).all()
+    assert (low80 < said.median).all()
+    assert (said.median < high80).all()
+    assert (high80 <= high90).all()
+
+
+def test_a_package_that_is_absent_is_said_to_be(monkeypatch, capsys):
+    monkeypatch.setattr(packages, "find_spec", lambda name: None)
+    assert peers.installed(["foretrain", "simple-scaling-laws"]) == ["foretrain"]
+    assert "simple-scaling-laws is not installed" in capsys.readouterr().out
+
+
+def test_a_folder_of_packages_must_exist(tmp_path):
+    with pytest.raises(SystemExit, match="--peers-path to be a folder"):
+        packages.add_path(tmp_path / "none")
+
+
+def test_the_interval_score_by_hand():
+    # 90 %: width 2; outside by 0.5 below costs 2 / 0.1 * 0.5 = 10, above by 1 costs 20.
+    truth = np.array([1.5, 0.5, 4.0, 1.0])
+    score = scores.winkler(np.full(4, 1.0), np.full(4, 3.0), truth, 0.9)
+    assert score == pytest.approx([2.0, 12.0, 22.0, 2.0])
+
+
+def test_coverage_counts_ends():
+    assert scores.coverage(np.zeros(4), np.ones(4), np.array([0.0, 1.0, 1.1, -0.1])) == 0.5
+
+
+def test_rmsle_by_hand():
+    assert scores.rmsle(np.array([np.e, 1.0]), np.array([1.0, 1.0])) == pytest.approx(np.sqrt(0.5))
+
+
+def test_an_end_below_zero_is_floored():
+    low, high = scores.log_ends(np.array([-1.0]), np.array([2.0]), np.array([1.0]))
+    assert (low[0], high[0]) == (pytest.approx(np.log(1e-3)), pytest.approx(np.log(2)))
+
+
+def test_ratios_are_of_means_and_resample_whole_groups():
+    above, below = np.array([1.0, 3.0, 1.0, 3.0]), np.ones(4)
+    ratio, low, high = scores.ratio_interval(above, below, ["a", "a", "b", "b"])
+    assert (ratio, low, high) == (2.0, 2.0, 2.0)  # every group alike: nothing to draw
+    ratio, low, high = scores.ratio_interval(above, below, ["a", "b", "a", "b"])
+    assert (ratio, low, high) == (2.0, 1.0, 3.0)
+
+
+def test_domains_count_alike():
+    assert scores.evenly([0.5, 2.0]) == pytest.approx(1.0)
