@@ -14,6 +14,10 @@ from foretrain.laws.numerics import SATURATION, Array, power
 __all__ = ["SATURATION", "Array", "Axis", "Law", "Parameter", "SeparableLaw", "power"]
 
 
+LARGEST_LOG = 690.0
+"""`inverse` looks between exp(-690) and exp(690)."""
+
+
 @dataclass(frozen=True)
 class Axis:
     """One quantity that a law takes.
@@ -147,6 +151,46 @@ class Law(ABC):
         Returns:
             Shape (p,); a parameter beyond the range of floats becomes infinite or zero.
         """
+
+    def inverse(self, y: Array, theta: Array, *, axis: int = 0, x: Array | None = None) -> Array:
+        """How far one axis must go for the law to reach y.
+
+        Args:
+            y: The metric to be reached, shape (n,), in its own unit.
+            theta: All parameters, shape (p,).
+            axis: Which axis is asked about.
+            x: The other axes, shape (n_axes, n); what it holds for `axis` itself is not read. Needed where
+                the law has more axes than one.
+
+        Returns:
+            Along that axis, shape (n,), found by bisection; infinite where the law never reaches y, and 0
+            where it has passed y from the start.
+
+        Raises:
+            ValueError: If the law may rise and fall along that axis, or the other axes are not given.
+        """
+        direction = self.monotone[axis]
+        if direction == 0:
+            raise ValueError(
+                f"Expected a law that is monotone along {self.axes[axis].name}, got {self.name}, which may "
+                f"rise and fall: look for y in its values instead."
+            )
+        y = np.atleast_1d(np.asarray(y, dtype=float))
+        if x is None and self.n_axes > 1:
+            raise ValueError(
+                f"Expected `x` with the law {self.name}, which has {self.n_axes} axes: give the "
+                f"others' values."
+            )
+        at = np.ones((self.n_axes, y.size)) if x is None else np.array(x, dtype=float)
+        low, high = np.full(y.size, -LARGEST_LOG), np.full(y.size, LARGEST_LOG)
+        for _ in range(64):
+            middle = 0.5 * (low + high)
+            at[axis] = np.exp(middle)
+            reached = direction * (self.value(at, theta) - y) >= 0
+            low, high = np.where(reached, low, middle), np.where(reached, middle, high)
+        with np.errstate(over="ignore"):
+            found = np.where(high < LARGEST_LOG, np.exp(high), np.inf)
+        return np.where(low > -LARGEST_LOG, found, 0.0)
 
     def basis(self, x: Array, e: Array) -> Array:
         """The features of a separable law; a law that is not has none.
