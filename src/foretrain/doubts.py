@@ -153,7 +153,7 @@ def doubts(
     log_x, log_y = checked_logs(x, y)
     guess, (low, high) = checked_level("random_guess", random_guess), checked_interval(floor_interval)
     noise = _at_least(local_noise(log_x, log_y), y_se, log_y)
-    distinct = int((np.diff(log_x) > 0).sum()) + 1
+    distinct = int(np.count_nonzero(np.diff(np.asarray(x, dtype=float)))) + 1
     found = {
         FitStatus.TOO_FEW_POINTS: distinct < MIN_POINTS,
         FitStatus.NOT_DECREASING: not falls(log_x, log_y, noise),
