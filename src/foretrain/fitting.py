@@ -274,7 +274,7 @@ def _doubts(law: Law, x: Array, y: Array, theta: Array, u: Array) -> tuple[FitSt
         reasons.append(FitStatus.SHORT_RANGE)
     for parameter, value in zip(law.parameters, theta, strict=True):
         low = value < parameter.lower + 0.02 * abs(parameter.lower)
-        if parameter.unit == "none" and (low or value > parameter.upper * 0.98):
+        if np.isfinite(parameter.upper) and (low or value > parameter.upper * 0.98):
             reasons.append(FitStatus.EXPONENT_AT_BOUND)
             break
     return tuple(reasons)

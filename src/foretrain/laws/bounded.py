@@ -13,12 +13,12 @@ class M3Law(SeparableLaw):
     """`y = beta (1/x + gamma)^c`: a power law that flattens where x reaches 1 / gamma.
 
     y is in the metric's unit, x and 1 / gamma in the axis's. The irreducible error is `beta gamma^c`. Source:
-    M3 of Alabdulmohsin et al. 2022, arXiv:2209.06640, section 2.
+    M3 of Alabdulmohsin et al. 2022, arXiv:2209.06640.
     """
 
     name = "m3"
     formula = "beta (1/x + gamma)^c"
-    source = "M3 of Alabdulmohsin et al. 2022, arXiv:2209.06640, section 2"
+    source = "M3 of Alabdulmohsin et al. 2022, arXiv:2209.06640"
     linear = (Parameter("beta", "coefficient", "the metric's unit times the axis's to the power c", 0.0),)
     nonlinear = (
         Parameter("c", "exponent", "none", 0.01, 3.0),
@@ -55,13 +55,13 @@ class M4Law(Law):
     y, E and H are in the metric's unit, x in the axis's. y falls from `E + H`, the error of random guessing
     (`epsilon_0` of the paper), to E. As alpha approaches 0 the upper level stops to matter. The formula is
     implicit: y is the only root between the two levels, found by Newton's method. Source: M4 of Alabdulmohsin
-    et al. 2022, arXiv:2209.06640, section 2, where the exponent is `c` with the other sign. Unlike there, a
+    et al. 2022, arXiv:2209.06640, where the exponent is `c` with the other sign. Unlike there, a
     fit compares errors, not both sides of the formula: those move with E.
     """
 
     name = "m4"
     formula = "(y - E) / (E + H - y)^alpha = beta x^-c"
-    source = "M4 of Alabdulmohsin et al. 2022, arXiv:2209.06640, section 2"
+    source = "M4 of Alabdulmohsin et al. 2022, arXiv:2209.06640"
     polished = 6
     nonlinear = (
         E,

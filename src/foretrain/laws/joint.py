@@ -64,12 +64,12 @@ class GadreLaw(SeparableLaw):
 
     L and E are in the metric's unit, N in parameters, D in tokens, C in FLOPs. With both definitions put in
     it reads `E + 6^-eta (a N^(-2 eta) + b D^(-2 eta))`: Chinchilla's law with one exponent for both axes, so
-    four parameters instead of five. Source: Gadre et al. 2024, arXiv:2403.08540, equation 4.
+    four parameters instead of five. Source: Gadre et al. 2024, arXiv:2403.08540.
     """
 
     name = "gadre"
     formula = "E + (a M^eta + b M^-eta) C^-eta, M = D / N, C = 6 N D"
-    source = "Gadre et al. 2024, arXiv:2403.08540, equation 4"
+    source = "Gadre et al. 2024, arXiv:2403.08540"
     axes = (SIZE, DATA)
     monotone = (-1, -1)
     linear = (

@@ -21,7 +21,7 @@ class RepeatedDataLaw(Law):
     has. L and E are in the metric's unit, N in parameters, D and U in the same unit of data; U counts as no
     more than D. With every token seen once and N below N_opt it is Chinchilla's law. R_D is about 15 on
     text: the value of repeats decays by e in as many epochs. It never rises with repeats: over-fitted runs
-    do not follow it. Source: Muennighoff et al. 2023, arXiv:2305.16264, equations 5 and 6.
+    do not follow it. Source: Muennighoff et al. 2023, arXiv:2305.16264.
     """
 
     name = "repeated_data"
@@ -29,7 +29,7 @@ class RepeatedDataLaw(Law):
         "E + A N'^-alpha + B D'^-beta, D' = U + U R_D (1 - exp(-(D / U - 1) / R_D)), "
         "N' = U_N + U_N R_N (1 - exp(-(N / U_N - 1) / R_N)), U_N = min(N, N_opt(U))"
     )
-    source = "Muennighoff et al. 2023, arXiv:2305.16264, equations 5 and 6"
+    source = "Muennighoff et al. 2023, arXiv:2305.16264"
     axes = (SIZE, DATA, Axis("U", "unique data", "training examples or tokens"))
     monotone = (-1, -1, -1)
     polished = 4

@@ -16,12 +16,12 @@ class RosenfeldLaw(Law):
     model and the full data as in the paper. `e0` is the error of random guessing. t has no unit of its own:
     its first coefficient is 1, and b, c and eta are in `data^-alpha`. The irreducible error is
     `e0 c / sqrt(c^2 + eta^2)`. Where no point is near random guessing, e0 and eta are not told apart.
-    Source: Rosenfeld et al. 2020, arXiv:1909.12673, equations 1 and 5, with the modulus written out.
+    Source: Rosenfeld et al. 2020, arXiv:1909.12673, with the modulus written out.
     """
 
     name = "rosenfeld"
     formula = "e0 t / sqrt(t^2 + eta^2), t = D^-alpha + b N^-beta + c"
-    source = "Rosenfeld et al. 2020, arXiv:1909.12673, equations 1 and 5"
+    source = "Rosenfeld et al. 2020, arXiv:1909.12673"
     axes = (SIZE, DATA)
     monotone = (-1, -1)
     polished = 6
@@ -92,12 +92,12 @@ class PruningLaw(SeparableLaw):
     y and e_np are in the metric's unit. From the unpruned error e_np at d = 1 it climbs as `d^-gamma` once d
     falls below `p rise^(1/gamma)`, and levels off at `rise e_np` (`e_up` of the paper) below p. Where no
     point lies on that level, rise and p are not told apart. Source: Rosenfeld et al. 2021,
-    arXiv:2006.10621, equation 1, with the modulus written out.
+    arXiv:2006.10621, with the modulus written out.
     """
 
     name = "pruning"
     formula = "e_np ((d^2 + p^2 rise^(2/gamma)) / (d^2 + p^2))^(gamma/2)"
-    source = "Rosenfeld et al. 2021, arXiv:2006.10621, equation 1"
+    source = "Rosenfeld et al. 2021, arXiv:2006.10621"
     axes = (Axis("d", "density", "share of weights kept, 0 to 1"),)
     linear = (Parameter("e_np", "error of the unpruned network", "the metric's unit", 0.0),)
     nonlinear = (
