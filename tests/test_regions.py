@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foretrain.regions import AT_GUESS, NEAR_FLOOR, label_regions, local_slopes
+from foretrain.regions import label_regions, local_slopes
 
 X = np.geomspace(1.0, 1e6, 90)
 
@@ -27,7 +27,7 @@ def noisy(y, seed, sd=0.01):
 @pytest.mark.parametrize("seed", range(5))
 def test_the_power_law_begins_where_the_error_leaves_the_guess(spacing, seed):
     x = X if spacing == "even" else np.sort(np.exp(np.random.default_rng(seed).uniform(0, 13.8, 90)))
-    truth = 100.0 * (AT_GUESS ** (-1 / 0.5) - 1)  # where 0.9 (1 + x / 100)^-.5 is 0.9 * 0.9
+    truth = 100.0 * (0.9 ** (-1 / 0.5) - 1)  # where 0.9 (1 + x / 100)^-.5 is 0.9 * 0.9
     found = label_regions(x, noisy(bent(x), seed), random_guess=0.9)
     assert truth / 2 < found.power_law_start < truth * 2
     assert found.irreducible_start is None
@@ -50,7 +50,7 @@ def test_a_power_law_with_or_without_a_floor_has_no_plateau_on_the_left(sd):
 @pytest.mark.parametrize("seed", range(5))
 def test_the_irreducible_region_begins_near_the_floor(seed):
     y = noisy(0.2 + 0.8 * X**-0.5, seed)
-    truth = (0.8 / (0.2 * (NEAR_FLOOR - 1))) ** 2  # where 0.2 + 0.8 x^-.5 is 0.3
+    truth = (0.8 / (0.2 * (1.5 - 1))) ** 2  # where 0.2 + 0.8 x^-.5 is 0.3
     found = label_regions(X, y, floor=(0.18, 0.22))
     assert truth / 2 < found.irreducible_start < truth * 2
     assert found.labels[-1] == 3 and found.labels[0] == 2
