@@ -88,7 +88,9 @@ def test_many_misfits_or_few_points_are_not_taken_for_outliers():
         )
     enough = 5 * x**-0.3
     enough[-1] *= 1.5
-    assert fit("power", x, enough).parameters["alpha"] == pytest.approx(0.3, rel=1e-9)
+    found = fit("power", x, enough)
+    assert found.parameters["alpha"] == pytest.approx(0.3, rel=1e-9)
+    np.testing.assert_array_equal(found.kept, [1.0] * 39 + [0.0])
 
 
 def y_of(x, y, alpha):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.optimize import least_squares
@@ -51,6 +51,7 @@ class Fit:
         unit_theta: The parameters for x / x_unit and y / y_unit, which stay within floats.
         x_unit: Shape (n_axes,).
         y_unit: In the metric's unit.
+        kept: What share of each point's weight the robust loss left, shape (n,): 0 for an outlier.
     """
 
     law: str
@@ -62,6 +63,7 @@ class Fit:
     unit_theta: Array
     x_unit: Array
     y_unit: float
+    kept: Array = field(default_factory=lambda: np.ones(0), repr=False)
 
     @property
     def parameters(self) -> dict[str, float]:
@@ -132,9 +134,9 @@ def fit(
     residual = safe_log(law.value(u, starts[:, 0])) - np.log(v)
     delta = huber_delta or max(HUBER * robust_scale(residual), 1e-12)
     solved = [_polish(law, u, v, w, start, delta) for start in starts.T]
-    best = min(solved, key=lambda s: s[1])
+    best, kept = min(solved, key=lambda s: s[1]), np.ones_like(y)
     if huber_delta is None and y.size >= POINTS_PER_PARAMETER * len(law.parameters):
-        best = _redescend(law, u, v, w, best, delta)
+        best, kept = _redescend(law, u, v, w, best, delta)
     theta, objective, residual = best
     reasons = _doubts(law, x, y, theta, u)
     with np.errstate(over="ignore", under="ignore"):  # a parameter in natural units may leave the floats
@@ -149,6 +151,7 @@ def fit(
         unit_theta=theta,
         x_unit=x_unit,
         y_unit=y_unit,
+        kept=kept,
     )
 
 
@@ -243,7 +246,9 @@ def _polish(
         return theta, float(found.cost), safe_log(law.value(u, theta)) - log_v
 
 
-def _redescend(law: Law, u: Array, v: Array, w: Array, best: Solution, delta: float) -> Solution:
+def _redescend(
+    law: Law, u: Array, v: Array, w: Array, best: Solution, delta: float
+) -> tuple[Solution, Array]:
     """Takes weight from points far off the law, and solves anew, until the weights stay.
 
     The scale is the median of all but the p smallest residuals: p of them could be zero by the freedom of the
@@ -255,11 +260,11 @@ def _redescend(law: Law, u: Array, v: Array, w: Array, best: Solution, delta: fl
         scale = robust_scale(np.sort(size[w > 0])[len(law.parameters) :])
         before, kept = kept, np.clip((REJECT - size / max(scale, 1e-12)) / (REJECT - DOUBT), 0.0, 1.0)
         if (w * (1.0 - kept)).sum() > MAX_REJECTED * w.sum():
-            return best
+            return best, np.ones_like(w)
         if np.abs(kept - before).max() < 1e-3:
             break
         robust = _polish(law, u, v, w * kept, robust[0], delta, evaluations=50)
-    return robust
+    return robust, kept
 
 
 def _doubts(law: Law, x: Array, y: Array, theta: Array, u: Array) -> tuple[FitStatus, ...]:

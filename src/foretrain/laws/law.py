@@ -14,6 +14,9 @@ from foretrain.laws.numerics import SATURATION, Array, power
 __all__ = ["SATURATION", "Array", "Axis", "Law", "Parameter", "SeparableLaw", "power"]
 
 
+AT_ONCE = 2_000_000
+"""Numbers in one feature of a grid that are held in memory at once."""
+
 LARGEST_LOG = 690.0
 """`inverse` looks between exp(-690) and exp(690)."""
 
@@ -261,9 +264,11 @@ class SeparableLaw(Law):
     def starts(self, x: Array, y: Array, weights: Array) -> Array:
         """The grid points that describe the observations best, with their coefficients."""
         e = self.grid(x)
-        solved = project(self.basis(x, e), y, weights)
-        first = np.argsort(solved.rss, kind="stable")[: self.polished]
-        return np.concatenate([solved.coefficients[first].T, e[:, first]])
+        parts = np.array_split(e, 1 + e.shape[1] * y.size // AT_ONCE, axis=1)
+        solved = [project(self.basis(x, part), y, weights) for part in parts if part.shape[1]]
+        coefficients = np.concatenate([part.coefficients for part in solved])
+        first = np.argsort(np.concatenate([part.rss for part in solved]), kind="stable")[: self.polished]
+        return np.concatenate([coefficients[first].T, e[:, first]])
 
     def value(self, x: Array, theta: Array) -> Array:
         """The law's y at x of shape (n_axes, n) for parameters theta of shape (p,); shape (n,)."""
