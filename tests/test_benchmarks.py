@@ -147,6 +147,44 @@ def test_m4_without_curvature_is_a_power_law_above_its_limit():
     assert m1_m4.m4(X, y, AT, start=1.0, bound=1.0) == pytest.approx(m1_m4.m2(X, y, AT), rel=5e-3)
 
 
+def released_steps(limits, y, a, log_f, project, *, newton):
+    """The released loops, word for word: 1,000 gradient steps, or 100 damped Newton steps."""
+    e, e0 = limits
+    for _ in range(100 if newton else 1000):
+        residual = np.log((y - e) / (e0 - y) ** a) - log_f
+        grad_inf = -np.mean(residual / (y - e))
+        grad_0 = -a * np.mean(residual / (e0 - y))
+        if newton:
+            h_inf = np.mean((1 - residual) / (y - e) ** 2)
+            h_0 = a * np.mean((a + residual) / (e0 - y) ** 2)
+            e -= 0.1 * grad_inf / h_inf if abs(h_inf) > 1e-5 else 0
+            e0 -= 0.1 * grad_0 / h_0 if abs(h_0) > 1e-5 else 0
+        else:
+            e -= 1e-8 * grad_inf
+            e0 -= 1e-8 * grad_0
+        e, e0 = project((e, e0))
+    return e, e0
+
+
+@pytest.mark.parametrize("newton", [False, True])
+@pytest.mark.parametrize("a", [0.0, 0.3])
+@pytest.mark.parametrize("shift", [0.0, 1e-5, 0.02])
+def test_m4_steps_end_where_the_released_loops_do(newton, a, shift):
+    noise = 0.01 * np.random.default_rng(1).normal(size=X.size)
+    y = (0.3 + 3 * X**-0.5) * np.exp(noise)
+    log_f = np.log(y - 0.28) - a * np.log(1 - y) + noise + shift
+
+    def project(limits):
+        return min(max(limits[0], 0.0), y.min() - 1e-3), min(max(limits[1], y.max() + 1e-3), 1.001)
+
+    run = m1_m4._newton if newton else m1_m4._flow
+    start = (0.28, 1.0)
+    released = released_steps(start, y, a, log_f, project, newton=newton)
+    way = np.hypot(*np.subtract(released, start))
+    assert way > 0
+    assert np.hypot(*np.subtract(run(start, y, a, log_f, project), released)) < m1_m4.LINEAR * way
+
+
 def test_the_broken_power_law_reaches_its_authors_figure():
     x, y = ADDITION
     for estimate in (broken.published, broken.bounded):
