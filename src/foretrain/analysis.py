@@ -222,10 +222,6 @@ def _doubts(
         sentences.append("The data were repeated, and repeated data help less than new data.")
     if len({curve.params for curve in family}) < 2:
         sentences.append("One model size only: nothing can be said about larger models.")
-    if not model.n_scores:
-        sentences.append(
-            "The intervals are not calibrated yet: the run is too short for forecasts of its own past."
-        )
     return tuple(sentences)
 
 

@@ -17,7 +17,7 @@ from foretrain.uncertainty import model_curve, quantile_factor
 LEVELS = (0.5, 0.8, 0.9)
 
 Moments = tuple[Array, Array]
-"""Mean and standard deviation of the log error."""
+"""Mean and Student's t scale of the log error."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,13 @@ def _forecast(
 
 
 def forecast(
-    x: ArrayLike, y: ArrayLike, at: ArrayLike, levels: Sequence[float] = LEVELS, seed: int = 0
+    x: ArrayLike,
+    y: ArrayLike,
+    at: ArrayLike,
+    levels: Sequence[float] = LEVELS,
+    seed: int = 0,
+    *,
+    y_se: ArrayLike | None = None,
 ) -> Forecast:
     """Projects one learning curve to other amounts of data, steps or compute.
 
@@ -139,6 +145,7 @@ def forecast(
         at: Where to project, any shape, in the axis's unit. Positive.
         levels: Nominal levels of the central intervals.
         seed: Kept for estimators that draw; today's is deterministic, so it changes nothing.
+        y_se: Standard error of each y, shape (n,), in the metric's unit, if it is known. Positive.
 
     Returns:
         Median and intervals, and a status that says what to doubt.
@@ -160,7 +167,12 @@ def forecast(
     _same_length(x=x, y=y)
     levels = _check_levels(levels)
     order = np.argsort(x, kind="stable")
-    model = model_curve(x[order], y[order])
+    given = None
+    if y_se is not None:
+        given = _positive("y_se", y_se)
+        _same_length(y=y, y_se=given)
+        given = given[order]
+    model = model_curve(x[order], y[order], y_se=given)
     mean, deviation = model.log_moments(at.ravel())
     return _forecast(mean.reshape(at.shape), deviation.reshape(at.shape), levels, model.reasons)
 

@@ -1,43 +1,62 @@
-"""The predictive distribution of the error along one axis: laws averaged, noise, and distance."""
+"""The predictive distribution of the error along one axis: laws averaged, and how wrong that was before."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import stdtrit
 
-from foretrain.fitting import MAX_CONTRAST, Projected, project, ratio, safe_log
-from foretrain.laws import LAWS
-from foretrain.laws.law import SATURATION, Array
+from foretrain.averaging import COARSE, FINE, WINDOWS, Average, average
+from foretrain.doubts import doubts, falls, local_noise
+from foretrain.laws.law import Array
 from foretrain.status import FitStatus
 
 CURVE_LAWS = ("power", "power_floor", "shifted_power_floor")
 """The laws that are averaged along one axis."""
 
 RECENCY = 2.0
-"""A point at x counts `(x / x_max) ** RECENCY`: the tail decides a projection, not the first steps."""
+"""Where one law is fitted to be shown, a point at x counts `(x / x_max) ** RECENCY`."""
 
-TEMPER = 1.5
-"""A set of exponents counts its residual sum of squares to the power -TEMPER: far flatter than a likelihood
-of independent Gaussian noise, because on real curves the form is wrong and not only the parameters noisy."""
+ORIGINS = (1.5, 2.0, 3.0, 4.5)
+"""The curve's own past forecasts are made from its points up to x_max divided by each of these."""
 
-SCALE_RESIDUAL, SCALE_LOCAL, SCALE_SPREAD, SCALE_DISTANCE = 1.10, 0.32, 0.68, 0.074
-"""What the residuals, the point-to-point noise, the spread of the laws and the distance add to the standard
-deviation. From a trial on the curves of Alabdulmohsin et al. 2022; `benchmarks/extrapolation.py` shows what
-they reach there."""
+REACH = 2.2
+"""A past forecast is scored up to this many times the x it was made at."""
+
+MEMORY = 0.5
+"""How much of a flattening that past forecasts missed is expected again."""
+
+SCALE_RESIDUAL, SCALE_LOCAL, SCALE_CORRELATED = 0.25, 0.85, 0.10
+"""What the residuals, the point-to-point noise, and the residuals as far as neighbouring ones go together,
+add to the scale of the forecast."""
+
+SCALE_PAST, SCALE_DISTANCE = 1.55, 0.07
+"""What the errors of past forecasts, and the fall that is still to come, add to it."""
+
+SCALE_SPREAD, SCALE_UNKNOWN = 0.7, 0.2
+"""What the spread of the shapes and the distance add to it where past forecasts are missing."""
+
+NEAR = float(np.log(np.sqrt(2.0)))
+"""Errors grow like the square root of the distance in ln x, here as far as those of past forecasts."""
 
 DEGREES_OF_FREEDOM = 5.0
 """Of Student's t, from which the intervals are read."""
 
-ORIGINS = (1.5, 2.0, 3.0, 4.0)
-"""The curve's own past forecasts are made from its points up to x_max divided by each of these."""
-
 MIN_POINTS = 4
 """With fewer points there is no law, only the last value."""
 
+MIN_PAST = 6
+"""A past forecast is made from no fewer points."""
+
+MOST_POINTS, CELLS = 128, 100
+"""More points than the first are averaged in so many cells of equal width in ln x."""
+
 SLOPE_PRIOR = 0.25
 """Log slope that a curve of unknown law may have: the width of a projection from the last value alone."""
+
+# The scales are chosen for coverage and interval score together on published curves of several domains;
+# docs/benchmarks.md says on which, and what they reach on domains that were left out of the choice.
 
 
 @dataclass(frozen=True)
@@ -46,165 +65,202 @@ class CurveModel:
 
     Attributes:
         reasons: What is in doubt, the gravest first.
-        x_unit: Smallest x, in the axis's unit.
-        x_max: Largest x / x_unit.
-        y_unit: Geometric mean of y, in the metric's unit.
-        laws: The laws, by name.
-        nonlinear: For each law, its sets of nonlinear parameters, shape (e, m).
-        coefficients: For each law, the coefficients of each set, shape (m, k).
-        weights: For each law, the share of each set; all shares together sum to 1.
-        noise: Standard deviation of one new log measurement about the curve.
-        drift: Mean absolute log slope, d ln y / d ln x, that distance adds to the uncertainty.
-        inflation: By how much the curve's own past forecasts missed more than they said; at least 1.
+        log_top: ln of the largest x.
+        average: The shapes and their shares; None where no law can be told.
+        level: Log error at the largest x, as projected.
+        flattening: By how much less than the average says the error is projected to fall, 0 to 1.
+        noise: Scale of one new log measurement about the curve.
+        past: Root mean square error of the past forecasts, per ln x.
+        slope: Mean absolute log slope of the last part, d ln y / d ln x.
         n_scores: How many past forecasts that was learned from; with none the intervals are uncalibrated.
     """
 
     reasons: tuple[FitStatus, ...]
-    x_unit: float
-    x_max: float
-    y_unit: float
-    laws: tuple[str, ...]
-    nonlinear: tuple[Array, ...]
-    coefficients: tuple[Array, ...]
-    weights: tuple[Array, ...]
+    log_top: float
+    average: Average | None
+    level: float
+    flattening: float
     noise: float
-    drift: float
-    inflation: float = 1.0
-    n_scores: int = 0
+    past: float
+    slope: float
+    n_scores: int
 
     def share(self, law: str) -> float:
         """The weight of one law in the average, 0 to 1."""
-        return float(sum(w.sum() for name, w in zip(self.laws, self.weights, strict=True) if name == law))
+        if self.average is None:
+            return 0.0
+        shares = self.average.windows @ self.average.weights
+        shapes = self.average.shapes
+        shifted, floored = shapes.shift > 0, shapes.floor > 0
+        chosen = {
+            "power": ~shifted & ~floored,
+            "power_floor": ~shifted & floored,
+            "shifted_power_floor": shifted,
+        }[law]
+        return float(shares[chosen].sum())
 
     def log_moments(self, at: Array) -> tuple[Array, Array]:
-        """Mean and standard deviation of the log of one new measurement at each of `at`, shape (n,)."""
-        u = ratio(np.asarray(at, dtype=float)[None], self.x_unit)
-        mean, square = np.zeros(u.size), np.zeros(u.size)
-        for name, e, c, w in zip(self.laws, self.nonlinear, self.coefficients, self.weights, strict=True):
-            logs = safe_log(np.einsum("mk,mkn->mn", c, LAWS[name].basis(u, e)))
-            mean += w @ logs
-            square += w @ logs**2
-        spread = np.maximum(square - mean**2, 0.0)
-        distance = np.maximum(np.log(u[0]) - np.log(self.x_max), 0.0)
-        variance = self.noise**2 + SCALE_SPREAD**2 * spread + (self.drift * distance) ** 2
-        return mean + np.log(self.y_unit), self.inflation * np.sqrt(variance)
+        """Mean and Student's t scale of the log of one new measurement at each of `at`, shape (n,)."""
+        z = np.log(np.asarray(at, dtype=float)) - self.log_top
+        beyond = np.maximum(z, 0.0)
+        if self.average is None:
+            return np.full_like(z, self.level), np.sqrt(self.noise**2 + (self.slope * beyond) ** 2)
+        mean, spread = self.average.moments(z)
+        kept = np.where(z > 0, 1.0 - self.flattening, 1.0)
+        mean = self.level + kept * (mean - self.level)
+        unknown = 1.0 - self.n_scores / len(ORIGINS)
+        variance = (
+            self.noise**2
+            + (SCALE_PAST * self.past) ** 2 * (NEAR * beyond + 0.02)
+            + (SCALE_DISTANCE * self.slope) ** 2 * NEAR * beyond
+            + unknown * ((SCALE_SPREAD * spread) ** 2 + (SCALE_UNKNOWN * self.slope * beyond) ** 2)
+        )
+        return mean, np.sqrt(variance)
 
 
 def quantile_factor(level: float) -> float:
-    """Half the width of a central interval of nominal `level`, in standard deviations."""
+    """Half the width of a central interval of nominal `level`, in t scales."""
     return float(stdtrit(DEGREES_OF_FREEDOM, 0.5 + level / 2))
 
 
-def model_curve(x: Array, y: Array) -> CurveModel:
+def model_curve(x: Array, y: Array, *, y_se: Array | None = None) -> CurveModel:
     """Averages the laws over one curve and calibrates the result on the curve's own past.
 
-    Each law is solved for its coefficients at a grid of exponents (variable projection); each grid point
-    counts by how well it describes the points, recent ones above all. The spread of the grid, the residuals,
-    and a term that grows with distance make the standard deviation. The same is then done from the first
-    parts of the curve: where those forecasts missed the later points by more than they said, the standard
-    deviation is scaled up.
+    The same average is made from the first parts of the curve. How well those forecasts met the later points
+    decides what each window of the points counts, whether the curve flattens more than the laws say, and how
+    wide the intervals are.
 
     Args:
         x: Where the metric was measured, shape (n,), ascending. Positive.
         y: The metric there, shape (n,), in its own unit. Positive.
+        y_se: Standard error of each y, shape (n,), in the metric's unit. Positive.
 
     Returns:
         The averaged laws. Look at `reasons` before trusting them.
     """
-    model = _average_laws(x, y)
-    scores = []
-    for divisor in ORIGINS:
-        cut = int((x <= x[-1] / divisor).sum())
-        if cut < 2 * MIN_POINTS or len(x) - cut < 3:
-            continue
-        mean, deviation = _average_laws(x[:cut], y[:cut]).log_moments(x[cut:])
-        scores.append(float(np.sqrt(np.mean(((np.log(y[cut:]) - mean) / deviation) ** 2))))
-    if not scores:
-        return model
-    return replace(model, inflation=max(1.0, float(np.mean(scores))), n_scores=len(scores))
-
-
-def _average_laws(x: Array, y: Array) -> CurveModel:
-    x_unit, y_unit = float(x[0]), float(np.exp(np.mean(np.log(y))))
-    u, v = ratio(x, x_unit), ratio(y, y_unit, largest=MAX_CONTRAST)
-    w = np.exp(np.maximum(RECENCY * (np.log(u) - np.log(u[-1])), -SATURATION))
-    w = w / w.mean()
-    if len(x) < MIN_POINTS or np.unique(x).size < MIN_POINTS:
-        return _last_value(x, y, (FitStatus.TOO_FEW_POINTS,))
-    if not _falls(u, v, w):
-        return _last_value(x, y, (FitStatus.NOT_DECREASING,))
-
-    grids = [LAWS[name].grid(u[None]) for name in CURVE_LAWS]
-    bases = [LAWS[name].basis(u[None], e) for name, e in zip(CURVE_LAWS, grids, strict=True)]
-    solved = [project(basis, v, w) for basis in bases]
-    log_shares = [-TEMPER * np.log(s.rss + 1e-12 * w.sum()) - np.log(len(s.rss)) for s in solved]
-    top = max(s.max() for s in log_shares)
-    total = sum(np.exp(s - top).sum() for s in log_shares)
-    shares = [np.exp(s - top) / total for s in log_shares]
-    fitted = sum(
-        share @ safe_log(np.einsum("mk,mkn->mn", s.coefficients, basis))
-        for share, s, basis in zip(shares, solved, bases, strict=True)
-    )
-
-    n_eff = float(w.sum() ** 2 / (w**2).sum())
-    residual = np.log(v) - fitted
-    s_residual = np.sqrt((w * residual**2).sum() / w.sum() * n_eff / max(n_eff - 2.0, 1.0))
-    s_local = np.sqrt(np.mean(np.diff(np.log(v[-12:]), 2) ** 2) / 6.0)
-    quarter = min(int(np.searchsorted(u, u[-1] / 4)), len(u) - 2)
-    span = max(float(np.log(u[-1]) - np.log(u[quarter])), 1e-9)
+    log_x, log_y = np.log(x), np.log(y)
+    variance = np.zeros_like(log_y)
+    if y_se is not None:
+        variance = np.exp(2.0 * np.clip(np.log(y_se) - log_y, -30.0, 30.0))
+    precision = 1.0 / (variance + float(np.median(variance))) if y_se is not None else np.ones_like(log_y)
+    log_x, log_y, precision = _in_cells(log_x, log_y, precision)
+    noise = local_noise(log_x, log_y)
+    if np.unique(log_x).size < MIN_POINTS or not falls(log_x, log_y, noise):
+        return _last_value(log_x, log_y)
+    past = _past_forecasts(log_x, log_y, precision)
+    windows = _window_shares(past)
+    u = log_x - log_x[-1]
+    averaged = average(u, log_y, precision, windows, FINE)
+    level, next_level = averaged.moments(np.array([0.0, np.log(2.0)]))[0]
+    missed = float(np.mean([_slope_of_error(windows @ error, z) for error, z in past])) if past else 0.0
+    fall = max(float(level - next_level), 1e-12)
+    errors = [np.mean((windows @ error) ** 2) / np.mean(z**2 + 0.05) for error, z in past]
+    quarter = min(int(np.searchsorted(u, -np.log(4.0))), len(u) - 2)
+    slope = abs(float(averaged.fitted[-1] - averaged.fitted[quarter])) / max(float(-u[quarter]), 1e-9)
     return CurveModel(
-        reasons=_doubts(x, v, shares, solved),
-        x_unit=x_unit,
-        x_max=float(u[-1]),
-        y_unit=y_unit,
-        laws=CURVE_LAWS,
-        nonlinear=tuple(grids),
-        coefficients=tuple(s.coefficients for s in solved),
-        weights=tuple(shares),
-        noise=float(np.hypot(SCALE_RESIDUAL * s_residual, SCALE_LOCAL * s_local)),
-        drift=SCALE_DISTANCE * float(abs(fitted[-1] - fitted[quarter])) / span,
+        reasons=_reasons(log_x, log_y, averaged, float(level), len(past)),
+        log_top=float(log_x[-1]),
+        average=averaged,
+        level=float(level),
+        flattening=min(1.0, MEMORY * max(missed, 0.0) * float(np.log(2.0)) / fall),
+        noise=_noise(log_y, averaged),
+        past=float(np.sqrt(np.mean(errors))) if errors else 0.0,
+        slope=slope,
+        n_scores=len(past),
     )
 
 
-def _falls(u: Array, v: Array, w: Array) -> bool:
-    """Whether the metric falls along x: the weighted log-log slope is below zero."""
-    lu, lv = np.log(u), np.log(v)
-    lu, lv = lu - np.average(lu, weights=w), lv - np.average(lv, weights=w)
-    return bool((w * lu * lv).sum() < -1e-9 * (w * lu**2).sum())
+def _past_forecasts(log_x: Array, log_y: Array, precision: Array) -> list[tuple[Array, Array]]:
+    """For each origin, what came minus what each window said, shape (k, n), and the distances in ln x."""
+    found = []
+    even = np.full(len(WINDOWS), 1.0 / len(WINDOWS))
+    for divisor in ORIGINS:
+        cut = int((log_x <= log_x[-1] - np.log(divisor)).sum())
+        if cut < MIN_PAST:
+            continue
+        origin = log_x[cut - 1]
+        z = log_x[cut:] - origin
+        near = z <= max(np.log(REACH), float(z[0]))
+        u = log_x[:cut] - origin
+        then = average(u, log_y[:cut], precision[:cut], even, COARSE)
+        found.append((log_y[cut:][near] - then.by_window(COARSE.logs(z[near])), z[near]))
+    return found
 
 
-def _last_value(x: Array, y: Array, reasons: tuple[FitStatus, ...]) -> CurveModel:
+def _window_shares(past: list[tuple[Array, Array]]) -> Array:
+    """What each window counts: the inverse of how far off its past forecasts were, shape (k,), sum 1."""
+    if not past:
+        return np.full(len(WINDOWS), 1.0 / len(WINDOWS))
+    off = np.sqrt(np.mean([np.mean(error**2, axis=1) for error, _ in past], axis=0))
+    share = (off + 0.1 * off.mean() + 1e-9) ** -min(1.0, len(past) / 3)
+    return np.asarray(share / share.sum())
+
+
+def _slope_of_error(error: Array, z: Array) -> float:
+    """By how much per ln x the error was higher than forecast."""
+    return float((error * z).sum() / (z**2).sum())
+
+
+def _noise(log_y: Array, averaged: Average) -> float:
+    """Scale of one new log measurement about the curve: residuals, noise between points, autocorrelation."""
+    residual = (log_y - averaged.fitted)[-40:]
+    squares = float((residual**2).sum())
+    lagged = float((residual[1:] * residual[:-1]).sum()) / squares if squares > 0 else 0.0
+    rho = float(np.clip(lagged + 1.0 / residual.size, 0.0, 0.95))
+    correlated = averaged.residual * np.sqrt((1 + rho) / (1 - rho))
+    local = float(np.sqrt(np.mean(np.diff(log_y[-12:], 2) ** 2) / 6.0))
+    parts = (SCALE_RESIDUAL * averaged.residual, SCALE_LOCAL * local, SCALE_CORRELATED * correlated)
+    return max(float(np.sqrt(np.square(parts).sum())), 1e-9)
+
+
+def _in_cells(log_x: Array, log_y: Array, precision: Array) -> tuple[Array, Array, Array]:
+    """Many points averaged in cells of ln x; then the work does not grow with their number."""
+    if log_x.size <= MOST_POINTS:
+        return log_x, log_y, precision
+    cell = np.floor((log_x - log_x[-1]) / max((log_x[-1] - log_x[0]) / CELLS, 1e-12))
+    starts = np.concatenate([[0], np.flatnonzero(np.diff(cell)) + 1])
+    weight = np.add.reduceat(precision, starts)
+    return (
+        np.asarray(np.add.reduceat(precision * log_x, starts) / weight),
+        np.asarray(np.add.reduceat(precision * log_y, starts) / weight),
+        np.asarray(weight),
+    )
+
+
+def _last_value(log_x: Array, log_y: Array) -> CurveModel:
     """The projection where no law can be told: the level of the last points, and a wide band."""
-    log_y = np.log(y[-3:])
+    reasons = doubts(np.exp(log_x), np.exp(log_y))
     level = float(np.mean(log_y[-2:])) if FitStatus.NOT_DECREASING in reasons else float(log_y[-1])
-    noise = max(float(np.std(log_y)), 0.02)
-    rise, run = np.log(y[-1]) - np.log(y[0]), np.log(x[-1]) - np.log(x[0])
-    slope = max(SLOPE_PRIOR, abs(float(rise / run))) if run > 1e-6 else SLOPE_PRIOR
+    rise, run = float(log_y[-1] - log_y[0]), float(log_x[-1] - log_x[0])
     return CurveModel(
         reasons=reasons,
-        x_unit=float(x[0]),
-        x_max=float(ratio(x[-1:], x[0])[0]),
-        y_unit=float(np.exp(level)),
-        laws=("power_floor",),
-        nonlinear=(np.ones((1, 1)),),
-        coefficients=(np.array([[1.0, 0.0]]),),
-        weights=(np.ones(1),),
-        noise=noise,
-        drift=slope,
+        log_top=float(log_x[-1]),
+        average=None,
+        level=level,
+        flattening=0.0,
+        noise=max(float(np.std(log_y[-3:])), 0.02),
+        past=0.0,
+        slope=max(SLOPE_PRIOR, abs(rise / run)) if run > 1e-6 else SLOPE_PRIOR,
+        n_scores=0,
     )
 
 
-def _doubts(x: Array, v: Array, shares: list[Array], solved: list[Projected]) -> tuple[FitStatus, ...]:
-    reasons = []
-    if len(x) < 2 * MIN_POINTS:
-        reasons.append(FitStatus.TOO_FEW_POINTS)
-    if ratio(x[-1:], x[0])[0] < 3.0:
-        reasons.append(FitStatus.SHORT_RANGE)
-    floors = np.concatenate([s.coefficients[:, 0] for s in solved[1:]]) / v.min()
-    share = np.concatenate(shares[1:])
-    order = np.argsort(floors)
-    cumulative = np.cumsum(share[order]) / share.sum()
-    low, high = np.interp([0.1, 0.9], cumulative, floors[order])
-    if high - low > 0.5:
-        reasons.append(FitStatus.FLOOR_NOT_IDENTIFIED)
-    return tuple(reasons)
+def _reasons(
+    log_x: Array, log_y: Array, averaged: Average, level: float, n_scores: int
+) -> tuple[FitStatus, ...]:
+    shares, floor, alpha = (
+        averaged.windows @ averaged.weights,
+        averaged.shapes.floor,
+        averaged.shapes.alpha,
+    )
+    order = np.argsort(floor, kind="stable")
+    low, high = np.interp([0.1, 0.9], np.cumsum(shares[order]), floor[order])
+    unit = float(np.exp(np.clip(level, -700.0, 700.0)))
+    return doubts(
+        np.exp(log_x),
+        np.exp(log_y),
+        floor_interval=(float(low) * unit, float(high) * unit),
+        exponent=float(np.exp(shares @ np.log(alpha))),
+        exponent_bounds=(float(alpha.min()), float(alpha.max())),
+        n_scores=n_scores,
+    )
