@@ -6,8 +6,9 @@
 The curves and how they are cut: `curves.py`. The methods: `peers/`. RMSLE is the root mean square of
 ln(predicted / measured) over a curve's held-out points. Ratios are of mean RMSLE over curves; their intervals
 come from a bootstrap of groups of curves (one data set and model). A win is a lower RMSLE, "worst" the
-largest ratio on one curve. Where a method has no positive number to offer, the last value stands in ("fell
-back"). Times are medians of processor time; set OMP_NUM_THREADS=1 for those of one thread.
+largest ratio on one curve, errors below .001 counted as .001. Where a method has no positive number to offer,
+the last value stands in ("fell back"). Times are medians of processor time, with OMP_NUM_THREADS=1 those of
+one thread.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 from curves import Curve
 from options import parse
 from peers import DEFAULT, Timed, answers, packages
-from scores import EVENLY, Sheet, evenly, ratio_interval, rmsle, share, short
+from scores import EVENLY, Sheet, evenly, ratio_interval, rmsle, share, short, worst_ratio
 
 OURS = "foretrain"
 RIVAL = "M4"
@@ -49,7 +50,7 @@ def compared(curves: Sequence[Curve], errors: dict[str, np.ndarray], said: dict[
             return ["-"] * 3
         ratio, low, high = ratio_interval(errors[above], errors[below], groups)
         wins = f"{float((errors[above] < errors[below]).mean()):.0%}"
-        worst = float((errors[above] / np.maximum(errors[below], 1e-12)).max())
+        worst = worst_ratio(errors[above], errors[below])
         return [f"{share(ratio)} ({share(low)} to {share(high)})", wins, f"{worst:.1f}"]
 
     pairs = f"over {RIVAL}", f"{OURS} over it"
@@ -71,7 +72,7 @@ def by_domain(rival: str, curves: Sequence[Curve], errors: dict[str, np.ndarray]
         groups = [curve.group for curve, chosen in zip(curves, mask, strict=True) if chosen]
         ratio, low, high = ratio_interval(ours[mask], theirs[mask], groups)
         wins = f"{float((ours[mask] < theirs[mask]).mean()):.0%}"
-        worst = f"{float((ours[mask] / np.maximum(theirs[mask], 1e-12)).max()):.1f}"
+        worst = f"{worst_ratio(ours[mask], theirs[mask]):.1f}"
         interval = f"{share(low)} to {share(high)}"
         sheet.add(domain, str(mask.sum()), str(len(set(groups))), share(ratio), interval, wins, worst)
         ratios.append(ratio)

@@ -14,6 +14,8 @@ FLOOR = 1e-3
 no width in logarithms."""
 
 
+NEGLIGIBLE = 1e-3
+"""An error that no one would mind: without it, one lucky last value makes a ratio without bound."""
 EVENLY = "domains alike"
 """Name of the row that `evenly` fills."""
 
@@ -58,6 +60,11 @@ def ratio_interval(
     ratios = sums[0][drawn].sum(axis=1) / sums[1][drawn].sum(axis=1)
     low, high = np.quantile(ratios, [0.025, 0.975])
     return float(above.sum() / below.sum()), float(low), float(high)
+
+
+def worst_ratio(above: np.ndarray, below: np.ndarray) -> float:
+    """Largest ratio of two errors on one curve, errors below `NEGLIGIBLE` counted as that."""
+    return float((np.maximum(above, NEGLIGIBLE) / np.maximum(below, NEGLIGIBLE)).max())
 
 
 def evenly(ratios: Sequence[float]) -> float:

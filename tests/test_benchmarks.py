@@ -277,3 +277,8 @@ def test_ratios_are_of_means_and_resample_whole_groups():
 
 def test_domains_count_alike():
     assert scores.evenly([0.5, 2.0]) == pytest.approx(1.0)
+
+
+def test_the_worst_ratio_ignores_errors_that_no_one_would_mind():
+    above, below = np.array([0.2, 0.02, 1e-9]), np.array([0.1, 1e-12, 1e-4])
+    assert scores.worst_ratio(above, below) == pytest.approx(20.0)
