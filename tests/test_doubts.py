@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import time
 import warnings
 from collections import Counter
 
@@ -316,6 +317,31 @@ def test_published_curves_that_fall_are_left_in_peace(published_curves):
     assert told[FitStatus.NON_MONOTONE] <= 1
     assert told[FitStatus.NOT_DECREASING] <= 1
     assert told[FitStatus.FASTER_THAN_POWER_LAW] <= 4
+
+
+@pytest.mark.parametrize(
+    ("path", "key", "x", "y", "n_curves"),
+    [
+        ("multipowerlaw/loss_curves.csv", ("model_M", "schedule"), "step", "loss", 18),
+        ("olmo_ladder/val_loss_curves.csv", ("run",), "tokens", "loss_c4_en", 8),
+        ("olmo_ladder/val_loss_curves.csv", ("run",), "tokens", "loss_pile", 8),
+    ],
+)
+def test_runs_of_language_models_are_never_called_rising(published_curves, path, key, x, y, n_curves):
+    """Losses during training, which fall under every schedule of the learning rate."""
+    curves = read(published_curves / path, key, x, y)
+    told = [doubts(at[at > 0], loss[at > 0]) for at, loss, _ in curves.values() if at.size >= 8]
+    assert len(told) >= n_curves
+    assert not any({FitStatus.NON_MONOTONE, FitStatus.NOT_DECREASING} & set(found) for found in told)
+
+
+def test_the_cost_is_bounded():
+    """Twenty thousand points, with a rise that long windows must see."""
+    log_x = np.log(np.arange(1.0, 20001.0))
+    log_y = -0.3 * log_x + 1.0 * np.exp(-(((log_x - 8.0) / 0.7) ** 2)) + noise(0, 20000, 0.05, 0.3)
+    began = time.perf_counter()
+    assert rises_by_itself(log_x, log_y)
+    assert time.perf_counter() - began < 0.5  # about 0.02 s on one slow core
 
 
 def test_the_share_of_ill_behaved_curves_of_small_learners(published_curves):

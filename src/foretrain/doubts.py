@@ -33,6 +33,9 @@ RELEVANT_BEND = 0.25
 MAX_RHO = 0.8
 """Noise more autocorrelated than this is not told from a change of the error."""
 
+MOST_WINDOWS = 500
+"""Rises are sought between so many windows side by side at most, which bounds the cost."""
+
 MIN_FOURTH = 12
 """With fewer points no fourth differences are taken."""
 
@@ -233,7 +236,8 @@ def rises(log_y: Array, noise: Noise) -> bool:
     n = log_y.size
     if n < MIN_POINTS:
         return False
-    lengths = list(takewhile(lambda m: 3 * m <= n, (3 * 2**k for k in range(20)))) or [3]
+    shortest = max(3, -(-n // MOST_WINDOWS))
+    lengths = list(takewhile(lambda m: 3 * m <= n, (shortest * 2**k for k in range(20)))) or [3]
     middle = np.sort(log_y)
     relevant = max(RELEVANT_RISE, RELEVANT_SHARE * float(middle[-2] - middle[1]))
     for m in lengths:
