@@ -28,7 +28,7 @@ class Growth:
     Attributes:
         exponent: Of the compute; no unit.
         coefficient: In the unit of N over that of C to the power of the exponent.
-        r2: Share of the weighted variance of ln N that the line explains, at most 1.
+        r2: Share of the variance of ln N that the line explains, every budget alike; at most 1.
         exponent_std: Standard error of the exponent.
         log_coefficient_std: Standard error of the logarithm of the coefficient.
     """
@@ -110,7 +110,7 @@ def fit_growth(c: ArrayLike, n: ArrayLike, n_log_std: ArrayLike | None = None) -
     spanned = float(w @ across**2)
     exponent = float(w @ (across * (y - y_mean))) / spanned
     residual = y - y_mean - exponent * across
-    left, total = float(w @ residual**2), float(w @ (y - y_mean) ** 2)
+    left, total = float((residual**2).sum()), float(((y - y.mean()) ** 2).sum())
     if n_log_std is not None:
         scale = float(spread.min())
     else:
