@@ -434,6 +434,36 @@ def test_bad_questions_are_told(runs):
         resample_joint(*runs, n_resamples=2).quantiles([1e9], [0.5])
 
 
+def test_an_error_that_falls_by_orders_of_magnitude_is_fitted_as_exactly():
+    x = np.geomspace(1, 1e6, 150)
+    y = x**-1.2 * np.exp(np.random.default_rng(5).normal(0, 0.02, 150))
+    result = resample_curve(x, y, kind="pairs", n_resamples=10)
+    index = np.random.default_rng(0).integers(0, 150, (10, 150))
+    for theta, i in zip(result.draws[:4], index, strict=False):
+        reference = reference_fit(x[i], y[i], np.ones(150))
+        np.testing.assert_allclose(theta[1:], reference[1:], rtol=1e-6)
+        assert relative_rss(theta, x[i], y[i], 1) <= relative_rss(reference, x[i], y[i], 1) * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_absurd_scales_stay_finite(kind):
+    rng = np.random.default_rng(3)
+    for scale in (1e-6, 1.0, 30.0, 300.0):
+        x = np.exp(np.clip(rng.uniform(0, scale, 12) + rng.choice([0, -300, 300]), -690, 690))
+        for y in (np.exp(rng.uniform(-600, 600, 12)), np.full(12, 1e-300), x / x.max() + 1e-9):
+            result = resample_curve(x, y, kind=kind, n_resamples=30)
+            assert np.isfinite(result.draws).all()
+            assert np.isfinite(result.quantiles([x.max()], [0.1, 0.9])).all()
+
+
+def test_absurd_scales_of_the_joint_law_stay_finite():
+    rng = np.random.default_rng(4)
+    for scale in (1e-6, 1.0, 300.0):
+        n, d = np.exp(rng.uniform(0, scale, (2, 12)) + 200)
+        for y in (np.exp(rng.uniform(-600, 600, 12)), np.full(12, 1e-300)):
+            assert np.isfinite(resample_joint(n, d, y, n_resamples=5).draws).all()
+
+
 def test_degenerate_resamples_stay_finite():
     """Of five points many resamples hold one or two only."""
     result = resample_curve(X[:5], Y[:5], kind="pairs", n_resamples=2000)
@@ -442,5 +472,5 @@ def test_degenerate_resamples_stay_finite():
 
 
 def test_moments_of_one_point_give_a_constant():
-    theta = solve(Moments.of(np.array([0.0]), np.array([[2.0]]), np.array([[4.0]])))
+    theta = solve(Moments.of(np.array([0.0]), np.array([[2.0]]), np.array([[4.0]]), carried=False))
     assert theta[0, :2] == pytest.approx([0.5, 0.0])

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from foretrain.fitting import MAX_CONTRAST, project, ratio, safe_log
+from foretrain.fitting import project, ratio, safe_log
 from foretrain.laws import LAWS
 from foretrain.laws.law import Array
 from foretrain.resampling_checks import (
@@ -26,7 +26,7 @@ from foretrain.resampling_checks import (
     check_same_length,
 )
 from foretrain.resampling_curve import Moments, carry, solve
-from foretrain.resampling_joint import Points, minimise
+from foretrain.resampling_joint import STEEPEST, Points, minimise
 
 KINDS = ("residual", "pairs", "block")
 
@@ -37,6 +37,12 @@ JOINT_GRID = np.geomspace(0.03, 2.0, 12)
 
 JOINT_STARTS = 6
 """From how many pairs of them it does."""
+
+MAX_CONTRAST = 1e30
+"""Errors further from their mean than this factor are taken as lying at it: no metric spans as much."""
+
+LARGEST = 1e300
+"""Where coefficients and predictions are held, so that what is made of them stays within floats."""
 
 CHUNK = 65536
 """Draws made at a time: they stay in the processor's cache."""
@@ -98,7 +104,7 @@ class Resamples:
         k = len(law.linear)
         with np.errstate(over="ignore", under="ignore"):
             features = law.basis(np.atleast_2d(at), self.draws[:, k:].T)
-            y = np.einsum("mk,mkn->mn", self.draws[:, :k], features)
+            y = np.minimum(np.einsum("mk,mkn->mn", self.draws[:, :k], features), LARGEST)
         return _quantiles(y, check_levels("levels", levels))
 
 
@@ -164,15 +170,16 @@ def resample_curve(
     x_unit, y_unit = x[0], float(np.exp(np.mean(np.log(y))))
     t, v = np.log(ratio(x, x_unit)), ratio(y, y_unit, largest=MAX_CONTRAST)
 
-    nodes, carried = carry(t)
+    nodes, carried = carry(t, float(v.max() / v.min()))
     linear, square = (w / v)[:, None] * carried, (w / v**2)[:, None] * carried
-    theta = solve(Moments.of(nodes, linear.sum(axis=0)[None], square.sum(axis=0)[None]))
+    at_nodes = nodes.size < n
+    theta = solve(Moments.of(nodes, linear.sum(axis=0)[None], square.sum(axis=0)[None], carried=at_nodes))
     rng = np.random.default_rng(seed)
     first, second = np.empty((2, n_resamples, nodes.size))
     if kind != "pairs":
-        fitted = theta[0, 0] + theta[0, 1] * np.exp(-theta[0, 2] * t)
-        residual = np.log(v) - safe_log(fitted)
-        shrink = np.exp((residual.mean() - residual) * np.sqrt(n / (n - 3)))
+        fitted = np.maximum(theta[0, 0] + theta[0, 1] * np.exp(-theta[0, 2] * t), 1.0 / MAX_CONTRAST)
+        residual = np.log(v / fitted)
+        shrink = np.exp(np.clip((residual.mean() - residual) * np.sqrt(n / (n - 3)), -150.0, 150.0))
         linear, square = (w / fitted)[:, None] * carried, (w / fitted**2)[:, None] * carried
     for begin in range(0, n_resamples, max(1, CHUNK // n)):
         rows = slice(begin, begin + max(1, CHUNK // n))
@@ -184,7 +191,7 @@ def resample_curve(
             powered = factor * factor
         np.matmul(factor, linear, out=first[rows])
         np.matmul(powered, square, out=second[rows])
-    draws = solve(Moments.of(nodes, first, second))
+    draws = solve(Moments.of(nodes, first, second, carried=at_nodes))
     return Resamples("power_floor", _natural(theta, x_unit, y_unit)[0], _natural(draws, x_unit, y_unit))
 
 
@@ -246,7 +253,8 @@ def resample_joint(
 def _joint_optimum(points: Points) -> Array:
     """The best of the minima reached from the best of a grid of exponents, by least squares; shape (5,)."""
     alpha, beta = (grid.ravel() for grid in np.meshgrid(JOINT_GRID, JOINT_GRID))
-    size, data = np.exp(-alpha[:, None] * points.t), np.exp(-beta[:, None] * points.s)
+    size = np.exp(np.clip(-alpha[:, None] * points.t, -STEEPEST, STEEPEST))
+    data = np.exp(np.clip(-beta[:, None] * points.s, -STEEPEST, STEEPEST))
     features = np.stack([np.ones_like(size), size, data], axis=1)
     solved = project(features, np.exp(points.log_y), points.counts[0])
     first = np.argsort(solved.rss, kind="stable")[:JOINT_STARTS]
@@ -259,16 +267,20 @@ def _joint_optimum(points: Points) -> Array:
 def _natural_joint(theta: Array, centre: tuple[float, float], y_unit: float) -> Array:
     """E, A, B, alpha and beta of many fits, shape (R, 5), from centred axes to natural units."""
     e, a, b, alpha, beta = theta.T
-    with np.errstate(over="ignore", under="ignore"):
-        a, b = a * np.exp(alpha * centre[0]), b * np.exp(beta * centre[1])
-        return np.stack([y_unit * e, y_unit * a, y_unit * b, alpha, beta], axis=1)
+    at_size, at_data = _scaled(a, y_unit, alpha * centre[0]), _scaled(b, y_unit, beta * centre[1])
+    return np.stack([_scaled(e, y_unit), at_size, at_data, alpha, beta], axis=1)
 
 
 def _natural(theta: Array, x_unit: float, y_unit: float) -> Array:
     """E, A and alpha of many fits, shape (R, 3), from x / x_unit and y / y_unit to natural units."""
-    with np.errstate(over="ignore", under="ignore"):
-        factor = np.exp(theta[:, 2] * np.log(x_unit))
-        return np.stack([y_unit * theta[:, 0], y_unit * theta[:, 1] * factor, theta[:, 2]], axis=1)
+    e, a, alpha = theta.T
+    return np.stack([_scaled(e, y_unit), _scaled(a, y_unit, alpha * np.log(x_unit)), alpha], axis=1)
+
+
+def _scaled(coefficient: Array, unit: float, log_factor: Array | float = 0.0) -> Array:
+    """`coefficient * unit * exp(log_factor)`, held below `LARGEST`."""
+    log = safe_log(coefficient) + np.log(unit) + log_factor
+    return np.where(coefficient > 0, np.exp(np.clip(log, -700.0, np.log(LARGEST))), 0.0)
 
 
 def _counts(rng: np.random.Generator, n_resamples: int, n: int) -> Array:

@@ -26,6 +26,12 @@ GRID = np.linspace(np.log(ALPHA.lower), np.log(ALPHA.upper), 32)
 TOLERANCE = 1e-7
 """A step of Newton's method in ln alpha below which it has converged: what is left is of its square."""
 
+MAX_CARRIED = 100.0
+"""With a larger contrast of y the interpolation would cost more than four digits."""
+
+LEAST_CARRIED, LEAST = 1e-13, 1e-200
+"""A mean of `exp(-2 alpha t)` below this is rounding, of the interpolation or of floats."""
+
 MAX_STEPS = 40
 """Bisection alone reaches rounding in as many."""
 
@@ -39,26 +45,29 @@ class Moments:
         linear: Sums of w / y carried to the nodes, shape (R, k).
         square: Sums of w / y^2 carried to the nodes, shape (R, k); each row sums to 1.
         mean: Sums of w / y, shape (R,).
+        least: What is rounding in a mean of `exp(-2 alpha t)`.
     """
 
     nodes: Array
     linear: Array
     square: Array
     mean: Array
+    least: float
 
     @classmethod
-    def of(cls, nodes: Array, linear: Array, square: Array) -> Moments:
-        """From sums that are not divided yet."""
+    def of(cls, nodes: Array, linear: Array, square: Array, *, carried: bool) -> Moments:
+        """From sums that are not divided yet; `carried` if the nodes are not the points themselves."""
         total = square.sum(axis=1, keepdims=True)
         linear = linear / total
-        return cls(nodes, linear, square / total, linear.sum(axis=1))
+        least = LEAST_CARRIED if carried else LEAST
+        return cls(nodes, linear, square / total, linear.sum(axis=1), least)
 
     def rows(self, index: Rows) -> Moments:
         """Those of some resamples."""
-        return Moments(self.nodes, self.linear[index], self.square[index], self.mean[index])
+        return Moments(self.nodes, self.linear[index], self.square[index], self.mean[index], self.least)
 
 
-def carry(t: Array) -> tuple[Array, Array]:
+def carry(t: Array, contrast: float = 1.0) -> tuple[Array, Array]:
     """Nodes that stand for the points t in every sum of `exp(-a t)`, a from 0 to twice the largest alpha.
 
     Interpolation of degree k in Chebyshev points of `exp(-a t)` errs by no more than the coefficients it
@@ -67,14 +76,15 @@ def carry(t: Array) -> tuple[Array, Array]:
 
     Args:
         t: Shape (n,). From 0.
+        contrast: Largest over smallest y: the small y weigh by its square more, and so do errors there.
 
     Returns:
         The nodes, shape (k,), and the weight of each point at each, shape (n, k). The points themselves if
-        they are not more than the nodes that they would need.
+        they are not more than the nodes that they would need, or the contrast is above `MAX_CARRIED`.
     """
     top = float(t.max())
     k = int(np.ceil(np.sqrt(66.0 * ALPHA.upper * top))) + 7
-    if t.size <= k or top == 0.0:
+    if t.size <= k or top == 0.0 or contrast > MAX_CARRIED:
         return t, np.eye(t.size)
     angles = (np.arange(k) + 0.5) * (np.pi / k)
     order = np.arange(k)
@@ -110,6 +120,7 @@ def _on_grid(moments: Moments) -> Array:
     """By how much the law beats the best constant at every exponent of the grid, shape (g, R)."""
     features = np.exp(-np.exp(GRID)[:, None] * moments.nodes)
     s1, s2 = features @ moments.square.T, (features * features) @ moments.square.T
+    np.maximum(s2, moments.least, out=s2)
     t0, t1 = moments.mean, features @ moments.linear.T
     variance = s2 - s1 * s1
     np.maximum(variance, 1e-15 * s2, out=variance)
@@ -201,6 +212,7 @@ def _at(moments: Moments, s: Array) -> tuple[tuple[Array, Array, Array], Array, 
     t1, t1_1, t1_2 = (by_y @ powers).T
     s1, s1_1, s1_2 = (once @ powers).T
     s2, s2_1, s2_2 = (np.multiply(once, feature, out=once) @ powers).T
+    s2 = np.maximum(s2, moments.least)
     e, a, gain = _project(s1, s2, moments.mean, t1)
     slope = -a * (e * s1_1 + a * s2_1 - t1_1)
     direct = a * (e * s1_2 + 2.0 * a * s2_2 - t1_2)

@@ -20,7 +20,8 @@ from foretrain.laws.joint import ChinchillaLaw
 from foretrain.laws.law import Array
 
 LOWER = np.array([parameter.lower for parameter in ChinchillaLaw().parameters])
-UPPER = np.array([parameter.upper for parameter in ChinchillaLaw().parameters])
+UPPER = np.minimum([parameter.upper for parameter in ChinchillaLaw().parameters], 1e70)
+"""A coefficient has no bound but this, in units of the mean error: products of four stay within floats."""
 
 TOLERANCE = 1e-9
 """A step that promises less than this share of the objective is the last; what is left is of its square."""
@@ -33,6 +34,9 @@ MAX_DAMPING = 1e12
 
 SMALLEST = 1e-30
 """A law below this share of the mean error is held there: its log and its squared inverse are floats."""
+
+STEEPEST = 50.0
+"""A power is held between exp(-50) and exp(50) of its value at the mean of its axis."""
 
 ROWS = 32768
 """Points times resamples worked on at a time: they stay in the processor's cache."""
@@ -159,8 +163,8 @@ def _evaluate(points: Points, theta: Array) -> _State:
     `psi / r` in place of `psi' - psi` and no second term.
     """
     e, a, b, alpha, beta = theta.T
-    by_size = np.exp(-alpha[:, None] * points.t)
-    by_data = np.exp(-beta[:, None] * points.s)
+    by_size = np.exp(np.clip(-alpha[:, None] * points.t, -STEEPEST, STEEPEST))
+    by_data = np.exp(np.clip(-beta[:, None] * points.s, -STEEPEST, STEEPEST))
     law = a[:, None] * by_size + b[:, None] * by_data
     law += e[:, None]
     np.maximum(law, SMALLEST, out=law)
