@@ -103,7 +103,7 @@ def m4(
     if abs(a) < TINY:
         return e + factor
     above = np.linspace(0, e0 - e, 10_000)
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", over="ignore"):
         right = np.searchsorted(above / (e0 - e - above) ** a, factor).clip(1, above.size - 1)
     around = above[np.stack([right - 1, right])]
     miss = np.abs(around - factor * (e0 - e - around) ** a)
