@@ -80,8 +80,8 @@ def test_m4_is_the_root_of_its_formula(alpha):
     assert ((y > e) & (y <= e + h)).all()
     inside = y < e + h - 1e-9  # nearer to random guessing the difference has too few digits
     assert inside.sum() > 15
-    left = (y - e) / (e + h - y) ** alpha
-    np.testing.assert_allclose(left[inside], (beta * X**-c)[inside], rtol=1e-5)
+    left = (y[inside] - e) / (e + h - y[inside]) ** alpha
+    np.testing.assert_allclose(left, beta * X[inside] ** -c, rtol=1e-5)
 
 
 def test_m4_without_an_upper_level_is_a_power_law_with_floor():

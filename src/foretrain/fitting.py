@@ -17,6 +17,9 @@ __all__ = ["MAX_CONTRAST", "Fit", "Projected", "fit", "project", "ratio", "robus
 MAX_CONTRAST = 1e60
 """Errors further from their mean than this factor are taken as lying at it: no metric spans as much."""
 
+MAX_SLOPE = 1e100
+"""Derivatives of residuals are held within this, so that their squares stay floats."""
+
 HUBER = 1.345
 """Robust standard deviations from which a point counts linearly: 95% efficient without outliers."""
 
@@ -213,7 +216,7 @@ def _polish(
     log_v, root = np.log(v), np.sqrt(w)
 
     def inner(theta: Array) -> Array:
-        return np.where(is_log, np.log(np.clip(theta, 1e-150, 1e150)), theta)
+        return np.where(is_log, np.log(np.clip(theta, 1e-300, 1e300)), theta)
 
     def outer(phi: Array) -> Array:
         return np.where(is_log, np.exp(np.where(is_log, phi, 0.0)), phi)
@@ -224,7 +227,8 @@ def _polish(
     def jacobian(phi: Array) -> Array:
         theta = outer(phi)
         by_parameter: Array = root * law.gradient(u, theta) / np.maximum(law.value(u, theta), 1e-300)
-        return np.asarray((by_parameter * np.where(is_log, theta, 1.0)[:, None]).T)
+        steep = np.nan_to_num((by_parameter * np.where(is_log, theta, 1.0)[:, None]).T)
+        return np.asarray(np.clip(steep, -MAX_SLOPE, MAX_SLOPE))
 
     with np.errstate(all="ignore"):
         lower, upper = (inner(limit) for limit in law.limits(u))
