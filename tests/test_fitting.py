@@ -118,6 +118,12 @@ def test_huge_ranges_stay_finite():
     assert np.isfinite(ratio(np.array([1e300]), 1e-300)).all()
 
 
+def test_flat_points_on_huge_ranges_can_be_fitted():
+    x = np.array([6.61086243e31, 2.28418170e88, 5.15639532e-77])
+    y = np.array([0.9999999999990913, 0.9999999999980081, 1.0000000000009717])
+    np.testing.assert_allclose(fit("exponential", x, y).predict(x), y, rtol=1e-9)
+
+
 @pytest.mark.parametrize("bad", [0.0, -1.0, np.nan, np.inf])
 def test_refuses_what_has_no_logarithm(bad):
     with pytest.raises(ValueError, match="positive, finite x and y: leave out"):
