@@ -11,7 +11,6 @@ from foretrain.family_model import (
     PRIOR_POINTS,
     SCALE_DISTANCE,
     SCALE_RESIDUAL,
-    T_SCALE,
     USUAL_NOISE,
     FamilyModel,
 )
@@ -123,14 +122,14 @@ def model_family(n: Array, d: Array, y: Array) -> FamilyModel:
         smaller, held_out = n < size, n == size
         held_out &= d >= d[held_out].max() / LATE
         past = replace(_average_exponents(n[smaller], d[smaller], y[smaller]), line_odds=line_odds)
-        mean, scale = past.log_moments(n[held_out], d[held_out])
-        scores.append(float(np.sqrt(np.mean(((np.log(y[held_out]) - mean) * T_SCALE / scale) ** 2))))
-        log_odds.append(past.line_over_law(n[held_out], d[held_out], y[held_out]))
+        missed, odds = past.judged(n[held_out], d[held_out], y[held_out])
+        scores.append(missed)
+        log_odds.append(odds)
         told = np.clip(np.mean(log_odds) * max(len(log_odds) - MIN_SIZES, 0), -SATURATION, SATURATION)
         line_odds = float(np.exp(told))
     squared = PRIOR_SCORES + float(np.square(scores).sum())
-    missed = float(np.sqrt(squared / (PRIOR_SCORES + len(scores))))
-    inflation = UNTESTED if sizes.size < MIN_SIZES else max(1.0, missed)
+    typical = float(np.sqrt(squared / (PRIOR_SCORES + len(scores))))
+    inflation = UNTESTED if sizes.size < MIN_SIZES else max(1.0, typical)
     model = _average_exponents(n, d, y)
     return replace(model, inflation=inflation, line_odds=line_odds, n_scores=len(scores))
 

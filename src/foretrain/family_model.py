@@ -85,26 +85,41 @@ class FamilyModel:
 
         The scale is what a quantile of Student's t (`uncertainty.quantile_factor`) is multiplied by.
         """
+        return self._blend(*self._forms(n, d))
+
+    def judged(self, n: Array, d: Array, y: Array) -> tuple[float, float]:
+        """How this forecast fares on known errors y at sizes n and data d, each of shape (k,).
+
+        Returns:
+            The root mean square of its log errors over the standard deviations that it said; and the log odds
+            of the line in ln N against the joint law, as far as several sizes were measured at such D.
+        """
+        x, law, line = self._forms(n, d)
+        mean, scale = self._blend(x, law, line)
+        log_y = np.log(y)
+        missed = float(np.sqrt(np.mean(((log_y - mean) * T_SCALE / scale) ** 2)))
+        off_law, off_line = (
+            float(np.mean((log_y - np.log(self.y_unit) - form[0]) ** 2)) + USUAL_NOISE**2
+            for form in (law, line)
+        )
+        told = float(np.mean(_enough(self.presence(np.log(x[1])))))
+        return missed, told * float(np.log(off_law / off_line))
+
+    def _forms(self, n: Array, d: Array) -> tuple[Array, tuple[Array, Array], tuple[Array, Array]]:
+        """Places in `unit`; there, of the law log error and variance, of the line log error and share."""
         x = ratio(np.stack([n, d]), self.unit[:, None])
+        return x, self._law_moments(x), self.straight(np.log(x))
+
+    def _blend(self, x: Array, law: tuple[Array, Array], line: tuple[Array, Array]) -> tuple[Array, Array]:
         log_x = np.log(x)
         beyond = np.maximum(log_x - np.log(self.reach[:, None]), 0.0) + np.maximum(-log_x, 0.0)
-        mean, spread = self._law_moments(x)
-        line, share = self.straight(log_x)
+        mean, spread = law
+        apart, share = line[0] - mean, line[1]
         share = share * self.line_odds / (share * self.line_odds + 1 - share)
-        variance = self.noise**2 + SCALE_SPREAD**2 * spread + share * (1 - share) * (line - mean) ** 2
+        variance = self.noise**2 + SCALE_SPREAD**2 * spread + share * (1 - share) * apart**2
         variance += self.law.coefficient_variance(x, self.noise, self.independent)
         variance += ((self.drift[:, None] * beyond) ** 2).sum(axis=0)
-        mean = mean + share * (line - mean) + np.log(self.y_unit)
-        return mean, self.inflation * T_SCALE * np.sqrt(variance)
-
-    def line_over_law(self, n: Array, d: Array, y: Array) -> float:
-        """Log odds, from known errors y at n and d, of the line in ln N against the joint law."""
-        x = ratio(np.stack([n, d]), self.unit[:, None])
-        log_y = np.log(y) - np.log(self.y_unit)
-        law, (line, _) = self._law_moments(x)[0], self.straight(np.log(x))
-        off_law, off_line = (float(np.mean((log_y - m) ** 2)) + USUAL_NOISE**2 for m in (law, line))
-        told = float(np.mean(_enough(self.presence(np.log(x[1])))))
-        return told * float(np.log(off_law / off_line))
+        return mean + share * apart + np.log(self.y_unit), self.inflation * T_SCALE * np.sqrt(variance)
 
     def straight(self, log_x: Array) -> tuple[Array, Array]:
         """The log error if size had no floor, and how much that form of the law counts.
