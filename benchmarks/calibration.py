@@ -78,7 +78,7 @@ def scored(curves: Sequence[Curve], found: dict[str, dict[float, np.ndarray]], h
             cells.append(f"{share(ratio)} ({share(low)} to {share(high)})")
             ratios_of[name].append(ratio)
         sheet.add(domain, str(mask.sum()), *cells)
-    if OURS in found:
+    if ratios:
         sheet.add(EVENLY, "", *[""] * len(found), *(share(evenly(r[:-1])) for r in ratios_of.values()))
     return sheet
 
