@@ -24,18 +24,19 @@ ORIGINS = (1.5, 2.0, 3.0, 4.5)
 REACH = 2.2
 """A past forecast is scored up to this many times the x it was made at."""
 
-MEMORY = 0.5
+MEMORY = 0.25
 """How much of a flattening that past forecasts missed is expected again."""
 
-SCALE_RESIDUAL, SCALE_LOCAL, SCALE_CORRELATED = 0.25, 0.85, 0.10
-"""What the residuals, the point-to-point noise, and the residuals as far as neighbouring ones go together,
-add to the scale of the forecast."""
-
-SCALE_PAST, SCALE_DISTANCE = 1.55, 0.07
-"""What the errors of past forecasts, and the fall that is still to come, add to it."""
-
-SCALE_SPREAD, SCALE_UNKNOWN = 0.7, 0.2
-"""What the spread of the shapes and the distance add to it where past forecasts are missing."""
+SCALES = {
+    "residual": 0.50,
+    "local": 0.45,
+    "correlated": 0.10,
+    "past": 1.45,
+    "distance": 0.06,
+    "spread": 0.70,
+    "unknown": 0.25,
+}
+"""What each of `CurveModel.scale_parts` adds to the scale of the forecast, squares summed."""
 
 NEAR = float(np.log(np.sqrt(2.0)))
 """Errors grow like the square root of the distance in ln x, here as far as those of past forecasts."""
@@ -48,6 +49,9 @@ MIN_POINTS = 4
 
 MIN_PAST = 6
 """A past forecast is made from no fewer points."""
+
+ENOUGH_PAST = 3
+"""So many past forecasts tell how wrong the next one may be; with fewer, other things say more."""
 
 MOST_POINTS, CELLS = 128, 100
 """More points than the first are averaged in so many cells of equal width in ln x."""
@@ -69,7 +73,8 @@ class CurveModel:
         average: The shapes and their shares; None where no law can be told.
         level: Log error at the largest x, as projected.
         flattening: By how much less than the average says the error is projected to fall, 0 to 1.
-        noise: Scale of one new log measurement about the curve.
+        noise: Scales of one new log measurement about the curve: the weighted residuals, the noise from point
+            to point, and the residuals as far as neighbouring ones go together.
         past: Root mean square error of the past forecasts, per ln x.
         slope: Mean absolute log slope of the last part, d ln y / d ln x.
         n_scores: How many past forecasts that was learned from; with none the intervals are uncalibrated.
@@ -80,7 +85,7 @@ class CurveModel:
     average: Average | None
     level: float
     flattening: float
-    noise: float
+    noise: tuple[float, float, float]
     past: float
     slope: float
     n_scores: int
@@ -101,21 +106,32 @@ class CurveModel:
 
     def log_moments(self, at: Array) -> tuple[Array, Array]:
         """Mean and Student's t scale of the log of one new measurement at each of `at`, shape (n,)."""
+        mean, parts = self.scale_parts(at)
+        return mean, np.sqrt(np.square(list(SCALES.values())) @ parts**2 + 1e-18)
+
+    def scale_parts(self, at: Array) -> tuple[Array, Array]:
+        """Mean log error at each of `at`, shape (n,), and what makes up its scale, shape (7, n).
+
+        The parts, in the order of `SCALES`: the three of `noise`; the errors of past forecasts and the fall
+        still to come, which grow like the square root of the distance; and, as far as past forecasts are
+        missing, the spread of the shapes and the distance itself.
+        """
         z = np.log(np.asarray(at, dtype=float)) - self.log_top
         beyond = np.maximum(z, 0.0)
-        if self.average is None:
-            return np.full_like(z, self.level), np.sqrt(self.noise**2 + (self.slope * beyond) ** 2)
-        mean, spread = self.average.moments(z)
-        kept = np.where(z > 0, 1.0 - self.flattening, 1.0)
-        mean = self.level + kept * (mean - self.level)
-        unknown = 1.0 - self.n_scores / len(ORIGINS)
-        variance = (
-            self.noise**2
-            + (SCALE_PAST * self.past) ** 2 * (NEAR * beyond + 0.02)
-            + (SCALE_DISTANCE * self.slope) ** 2 * NEAR * beyond
-            + unknown * ((SCALE_SPREAD * spread) ** 2 + (SCALE_UNKNOWN * self.slope * beyond) ** 2)
-        )
-        return mean, np.sqrt(variance)
+        flat = np.ones_like(z)
+        mean, spread = np.full_like(z, self.level), np.zeros_like(z)
+        if self.average is not None:
+            mean, spread = self.average.moments(z)
+            mean = self.level + np.where(z > 0, 1.0 - self.flattening, 1.0) * (mean - self.level)
+        unknown = np.sqrt(max(0.0, 1.0 - self.n_scores / ENOUGH_PAST))
+        parts = [
+            *(part * flat for part in self.noise),
+            self.past * np.sqrt(NEAR * beyond + 0.02),
+            self.slope * np.sqrt(NEAR * beyond),
+            unknown * spread,
+            unknown * self.slope * beyond,
+        ]
+        return mean, np.array(parts)
 
 
 def quantile_factor(level: float) -> float:
@@ -139,10 +155,7 @@ def model_curve(x: Array, y: Array, *, y_se: Array | None = None) -> CurveModel:
         The averaged laws. Look at `reasons` before trusting them.
     """
     log_x, log_y = np.log(x), np.log(y)
-    variance = np.zeros_like(log_y)
-    if y_se is not None:
-        variance = np.exp(2.0 * np.clip(np.log(y_se) - log_y, -30.0, 30.0))
-    precision = 1.0 / (variance + float(np.median(variance))) if y_se is not None else np.ones_like(log_y)
+    precision = np.ones_like(log_y) if y_se is None else _precision(log_x, log_y, np.asarray(y_se))
     log_x, log_y, precision = _in_cells(log_x, log_y, precision)
     noise = local_noise(log_x, log_y)
     if np.unique(log_x).size < MIN_POINTS or not falls(log_x, log_y, noise):
@@ -163,11 +176,21 @@ def model_curve(x: Array, y: Array, *, y_se: Array | None = None) -> CurveModel:
         average=averaged,
         level=float(level),
         flattening=min(1.0, MEMORY * max(missed, 0.0) * float(np.log(2.0)) / fall),
-        noise=_noise(log_y, averaged),
+        noise=_noise(log_y, averaged, noise.sd),
         past=float(np.sqrt(np.mean(errors))) if errors else 0.0,
         slope=slope,
         n_scores=len(past),
     )
+
+
+def _precision(log_x: Array, log_y: Array, y_se: Array) -> Array:
+    """What points of known standard error count: no point more than the misfit of the laws allows."""
+    even = np.full(len(WINDOWS), 1.0 / len(WINDOWS))
+    misfit = average(log_x - log_x[-1], log_y, np.ones_like(log_y), even, COARSE).residual
+    with np.errstate(divide="ignore"):
+        variance = np.exp(2.0 * np.clip(np.log(y_se) - log_y, -30.0, 30.0))
+    precision = 1.0 / (variance + 4.0 * misfit**2 + 1e-12)
+    return np.asarray(precision / precision.mean())
 
 
 def _past_forecasts(log_x: Array, log_y: Array, precision: Array) -> list[tuple[Array, Array]]:
@@ -201,16 +224,13 @@ def _slope_of_error(error: Array, z: Array) -> float:
     return float((error * z).sum() / (z**2).sum())
 
 
-def _noise(log_y: Array, averaged: Average) -> float:
-    """Scale of one new log measurement about the curve: residuals, noise between points, autocorrelation."""
+def _noise(log_y: Array, averaged: Average, local: float) -> tuple[float, float, float]:
+    """Scales of one new log measurement about the curve, as `CurveModel.noise` has them."""
     residual = (log_y - averaged.fitted)[-40:]
     squares = float((residual**2).sum())
     lagged = float((residual[1:] * residual[:-1]).sum()) / squares if squares > 0 else 0.0
     rho = float(np.clip(lagged + 1.0 / residual.size, 0.0, 0.95))
-    correlated = averaged.residual * np.sqrt((1 + rho) / (1 - rho))
-    local = float(np.sqrt(np.mean(np.diff(log_y[-12:], 2) ** 2) / 6.0))
-    parts = (SCALE_RESIDUAL * averaged.residual, SCALE_LOCAL * local, SCALE_CORRELATED * correlated)
-    return max(float(np.sqrt(np.square(parts).sum())), 1e-9)
+    return averaged.residual, local, averaged.residual * float(np.sqrt((1 + rho) / (1 - rho)))
 
 
 def _in_cells(log_x: Array, log_y: Array, precision: Array) -> tuple[Array, Array, Array]:
@@ -238,9 +258,9 @@ def _last_value(log_x: Array, log_y: Array) -> CurveModel:
         average=None,
         level=level,
         flattening=0.0,
-        noise=max(float(np.std(log_y[-3:])), 0.02),
+        noise=(max(float(np.std(log_y[-3:])), 0.02) / SCALES["residual"], 0.0, 0.0),
         past=0.0,
-        slope=max(SLOPE_PRIOR, abs(rise / run)) if run > 1e-6 else SLOPE_PRIOR,
+        slope=(max(SLOPE_PRIOR, abs(rise / run)) if run > 1e-6 else SLOPE_PRIOR) / SCALES["unknown"],
         n_scores=0,
     )
 
