@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import stdtrit
@@ -90,6 +90,18 @@ class CurveModel:
     slope: float
     n_scores: int
 
+    @property
+    def floor_interval(self) -> tuple[float, float] | None:
+        """80% interval of the irreducible error, in the metric's unit; None where no law can be told."""
+        if self.average is None:
+            return None
+        floor = self.average.shapes.floor
+        order = np.argsort(floor, kind="stable")
+        shares = np.cumsum((self.average.windows @ self.average.weights)[order])
+        low, high = np.interp([0.1, 0.9], shares, floor[order])
+        unit = float(np.exp(np.clip(self.level, -700.0, 700.0)))
+        return float(low) * unit, float(high) * unit
+
     def share(self, law: str) -> float:
         """The weight of one law in the average, 0 to 1."""
         if self.average is None:
@@ -170,8 +182,8 @@ def model_curve(x: Array, y: Array, *, y_se: Array | None = None) -> CurveModel:
     errors = [np.mean((windows @ error) ** 2) / np.mean(z**2 + 0.05) for error, z in past]
     quarter = min(int(np.searchsorted(u, -np.log(4.0))), len(u) - 2)
     slope = abs(float(averaged.fitted[-1] - averaged.fitted[quarter])) / max(float(-u[quarter]), 1e-9)
-    return CurveModel(
-        reasons=_reasons(log_x, log_y, averaged, float(level), len(past)),
+    model = CurveModel(
+        reasons=(),
         log_top=float(log_x[-1]),
         average=averaged,
         level=float(level),
@@ -181,6 +193,7 @@ def model_curve(x: Array, y: Array, *, y_se: Array | None = None) -> CurveModel:
         slope=slope,
         n_scores=len(past),
     )
+    return replace(model, reasons=_reasons(log_x, log_y, model, averaged))
 
 
 def _precision(log_x: Array, log_y: Array, y_se: Array) -> Array:
@@ -265,22 +278,13 @@ def _last_value(log_x: Array, log_y: Array) -> CurveModel:
     )
 
 
-def _reasons(
-    log_x: Array, log_y: Array, averaged: Average, level: float, n_scores: int
-) -> tuple[FitStatus, ...]:
-    shares, floor, alpha = (
-        averaged.windows @ averaged.weights,
-        averaged.shapes.floor,
-        averaged.shapes.alpha,
-    )
-    order = np.argsort(floor, kind="stable")
-    low, high = np.interp([0.1, 0.9], np.cumsum(shares[order]), floor[order])
-    unit = float(np.exp(np.clip(level, -700.0, 700.0)))
+def _reasons(log_x: Array, log_y: Array, model: CurveModel, averaged: Average) -> tuple[FitStatus, ...]:
+    shares, alpha = averaged.windows @ averaged.weights, averaged.shapes.alpha
     return doubts(
         np.exp(log_x),
         np.exp(log_y),
-        floor_interval=(float(low) * unit, float(high) * unit),
+        floor_interval=model.floor_interval,
         exponent=float(np.exp(shares @ np.log(alpha))),
         exponent_bounds=(float(alpha.min()), float(alpha.max())),
-        n_scores=n_scores,
+        n_scores=model.n_scores,
     )
