@@ -33,11 +33,11 @@ def examples(count):
 
 
 def strictly(function, *arguments, **keywords):
-    """The function's answer, with every warning and every floating-point event but underflow an error.
+    """The function's answer, with every warning and every floating-point event an error.
 
     A number too small for a float becomes zero, which is right, and what numpy does unasked.
     """
-    with warnings.catch_warnings(), np.errstate(all="raise", under="ignore"):
+    with warnings.catch_warnings(), np.errstate(all="raise"):
         warnings.simplefilter("error")
         return function(*arguments, **keywords)
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from foretrain.family import MIN_SIZES, family_moments
+from foretrain.family import family_moments
+from foretrain.family_model import MIN_SIZES
 from foretrain.fitting import fit
 from foretrain.laws.law import Array
 from foretrain.projection import LEVELS, band, named_projection

@@ -17,6 +17,7 @@ from foretrain.family_model import (
 from foretrain.fitting import MAX_CONTRAST, ratio
 from foretrain.laws import LAWS
 from foretrain.laws.law import SATURATION, Array
+from foretrain.laws.numerics import within_decade
 from foretrain.pairs import PairAverage, average_pairs
 from foretrain.status import FitStatus
 
@@ -212,6 +213,6 @@ def _doubts(n: Array, d: Array, y: Array, w: Array) -> tuple[FitStatus, ...]:
     varies = np.array([sizes.size > 1, d.max() > d.min()])
     if (slopes[varies] >= 0).any():
         reasons.append(FitStatus.NOT_DECREASING)
-    if ratio(d.max(), d.min()) < 3.0:
+    if within_decade(d):
         reasons.append(FitStatus.SHORT_RANGE)
     return tuple(reasons)

@@ -9,7 +9,7 @@ from scipy.optimize import least_squares
 
 from foretrain.laws import LAWS, Law
 from foretrain.laws.linear import Projected, project
-from foretrain.laws.numerics import Array, ratio, safe_log
+from foretrain.laws.numerics import Array, ratio, safe_log, within_decade
 from foretrain.status import FitStatus
 
 __all__ = ["MAX_CONTRAST", "Fit", "Projected", "fit", "project", "ratio", "robust_scale", "safe_log"]
@@ -74,6 +74,7 @@ class Fit:
         names = (parameter.name for parameter in LAWS[self.law].parameters)
         return {name: float(value) for name, value in zip(names, self.theta, strict=True)}
 
+    @np.errstate(under="ignore")
     def predict(self, x: Array) -> Array:
         """The law's y, in the metric's unit, at x of shape (n_axes, n) or (n,) for one axis."""
         at = ratio(np.atleast_2d(np.asarray(x, dtype=float)), self.x_unit[:, None])
@@ -85,6 +86,7 @@ def robust_scale(residuals: Array) -> float:
     return float(1.4826 * np.median(np.abs(residuals))) if len(residuals) else 0.0
 
 
+@np.errstate(under="ignore")
 def fit(
     law: Law | str,
     x: Array,
@@ -279,7 +281,7 @@ def _doubts(law: Law, x: Array, y: Array, theta: Array, u: Array) -> tuple[FitSt
     if law.n_axes > 1 and np.unique(x[0]).size < 3:
         reasons.append(FitStatus.TOO_FEW_SIZES)
     along = x[min(law.n_axes, 2) - 1]  # of two axes or more the second is data
-    if ratio(along.max(), along.min()) < 3.0:
+    if within_decade(along):
         reasons.append(FitStatus.SHORT_RANGE)
     for parameter, value in zip(law.parameters, theta, strict=True):
         low = value < parameter.lower + 0.02 * abs(parameter.lower)

@@ -128,6 +128,7 @@ def _forecast(
         )
 
 
+@np.errstate(under="ignore")
 def forecast(
     x: ArrayLike,
     y: ArrayLike,
@@ -177,6 +178,7 @@ def forecast(
     return _forecast(mean.reshape(at.shape), deviation.reshape(at.shape), levels, model.reasons)
 
 
+@np.errstate(under="ignore")
 def forecast_joint(
     n_params: ArrayLike,
     n_data: ArrayLike,

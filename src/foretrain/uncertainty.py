@@ -99,7 +99,7 @@ class CurveModel:
         order = np.argsort(floor, kind="stable")
         shares = np.cumsum((self.average.windows @ self.average.weights)[order])
         low, high = np.interp([0.1, 0.9], shares, floor[order])
-        unit = float(np.exp(np.clip(self.level, -700.0, 700.0)))
+        unit = float(_held(np.array(self.level)))
         return float(low) * unit, float(high) * unit
 
     def share(self, law: str) -> float:
@@ -262,7 +262,7 @@ def _in_cells(log_x: Array, log_y: Array, precision: Array) -> tuple[Array, Arra
 
 def _last_value(log_x: Array, log_y: Array) -> CurveModel:
     """The projection where no law can be told: the level of the last points, and a wide band."""
-    reasons = doubts(np.exp(log_x), np.exp(log_y))
+    reasons = doubts(_held(log_x), _held(log_y))
     level = float(np.mean(log_y[-2:])) if FitStatus.NOT_DECREASING in reasons else float(log_y[-1])
     rise, run = float(log_y[-1] - log_y[0]), float(log_x[-1] - log_x[0])
     return CurveModel(
@@ -281,10 +281,15 @@ def _last_value(log_x: Array, log_y: Array) -> CurveModel:
 def _reasons(log_x: Array, log_y: Array, model: CurveModel, averaged: Average) -> tuple[FitStatus, ...]:
     shares, alpha = averaged.windows @ averaged.weights, averaged.shapes.alpha
     return doubts(
-        np.exp(log_x),
-        np.exp(log_y),
+        _held(log_x),
+        _held(log_y),
         floor_interval=model.floor_interval,
         exponent=float(np.exp(shares @ np.log(alpha))),
         exponent_bounds=(float(alpha.min()), float(alpha.max())),
         n_scores=model.n_scores,
     )
+
+
+def _held(logs: Array) -> Array:
+    """The numbers of these logs, held within floats."""
+    return np.asarray(np.exp(np.clip(logs, -700.0, 700.0)))

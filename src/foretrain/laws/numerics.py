@@ -45,3 +45,8 @@ def ratio(values: Array, unit: Array | float, *, largest: float = 1e300) -> Arra
     """`values / unit`, held between 1 / largest and largest, so that no later power leaves the floats."""
     limit = np.log(largest)
     return np.asarray(np.exp(np.clip(np.log(values) - np.log(unit), -limit, limit)))
+
+
+def within_decade(x: Array) -> bool:
+    """Whether the largest of x is less than ten times the smallest."""
+    return bool(np.log(x.max()) - np.log(x.min()) < np.log(10.0) - 1e-9)
