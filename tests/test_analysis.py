@@ -1,16 +1,20 @@
 """The pure pipeline: from a study's records to a report."""
 
+import dataclasses
+import json
 import math
 
 import numpy as np
 import pytest
 
+from foretrain import analysis
 from foretrain.analysis import Question, RunCurve, analyze, joint_report, run_curve, thin
 from foretrain.axes import Counts
 from foretrain.comparison import comparable, off_curve, sound_runs
 from foretrain.flags import FlagKind
 from foretrain.observation import Observation, RunInfo, RunRecord
-from foretrain.report import Report
+from foretrain.report import CurveRegions, Report, ReportError
+from foretrain.status import FitStatus
 
 SIZES = (1e6, 3e6, 1e7, 3e7)
 DATA = np.geomspace(1e6, 3e7, 20)
@@ -169,3 +173,104 @@ def test_thinning_keeps_the_ends_and_spreads_along_the_logarithm():
     assert len(kept) <= 100 and kept[0] == 1.0 and kept[-1] == 10_000.0
     assert sorted(set(kept)) == kept
     assert thin(x[:50], 100) == list(x[:50])
+
+
+X = np.geomspace(1e4, 1e10, 80)
+
+
+def in_three_parts(x):
+    """5 at the left end, an irreducible error of 0.5 at the right one, `4.5 (x / 1e6)^-0.5` between them."""
+    return 0.5 + (4.5**-8 + (4.5 * (x / 1e6) ** -0.5) ** -8) ** (-1 / 8)
+
+
+def curve(y, x=X, noise=0.003, seed=7):
+    rng = np.random.default_rng(seed)
+    errors = y * np.exp(rng.normal(0, noise, len(x)))
+    points = zip(x, errors, strict=True)
+    return RunRecord(
+        RunInfo("r"),
+        tuple(Observation("r", "val_loss", float(v), Counts(int(at), int(at))) for at, v in points),
+    )
+
+
+def test_the_three_regions_of_a_curve_begin_where_they_do():
+    report = analyze({"r": curve(in_three_parts(X))}, Question("r"))
+    fine = np.geomspace(X[0], X[-1], 10_000)
+    slope = np.gradient(np.log(in_three_parts(fine)), np.log(fine))
+    bends = fine[np.argmax(slope < 0.25 * slope.min())]
+    flattens = 1e6 * (4.5 / 0.25) ** 2  # where the law comes to half of the irreducible error
+    assert report.regions.now == "irreducible"
+    # Slopes are smoothed over 0.08 of the six decades to either side: a factor of 3.
+    assert bends / 3 < report.regions.power_law_from < 3 * bends
+    assert flattens / 1.5 < report.regions.irreducible_from < 1.5 * flattens
+
+
+@pytest.mark.parametrize(("upto", "now"), [(5e7, "power_law"), (1e10, "irreducible")])
+def test_the_region_now_is_that_of_the_newest_point(upto, now):
+    x = X[upto >= X]
+    assert analyze({"r": curve(in_three_parts(x), x)}, Question("r")).regions.now == now
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.1, 0.2, 0.4])
+@pytest.mark.parametrize("seed", range(10))
+def test_a_pure_power_law_has_no_irreducible_region(alpha, seed):
+    rng = np.random.default_rng(seed)
+    x = np.geomspace(1e4, 1e4 * 10 ** rng.uniform(1, 3), int(rng.integers(10, 100)))
+    record = curve(3 * (x / 1e4) ** -alpha, x, noise=rng.choice([0.003, 0.01, 0.03]), seed=seed)
+    report = analyze({"r": record}, Question("r"))
+    assert report.regions is None or report.regions.now == "power_law"
+    assert report.regions is None or report.regions.irreducible_from is None
+
+
+def test_an_irreducible_error_that_is_not_identified_begins_no_region(monkeypatch):
+    seen = []
+
+    def model(x, y, real=analysis.model_curve):
+        seen.append(dataclasses.replace(real(x, y), reasons=(FitStatus.FLOOR_NOT_IDENTIFIED,)))
+        return seen[0]
+
+    assert analyze({"r": curve(in_three_parts(X))}, Question("r")).regions.irreducible_from is not None
+    monkeypatch.setattr(analysis, "model_curve", model)
+    assert analyze({"r": curve(in_three_parts(X))}, Question("r")).regions.irreducible_from is None
+    assert seen
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        np.geomspace(1, 2, 80),
+        3 * (X / 1e4) ** -0.1 * (1 + 0.6 * np.exp(-(np.log(X / 3e8) ** 2))),
+    ],
+    ids=["rises", "double descent"],
+)
+def test_a_curve_that_does_not_fall_has_no_regions(y):
+    assert analyze({"r": curve(y)}, Question("r")).regions is None
+
+
+def test_few_points_have_no_regions():
+    assert analyze({"r": curve(in_three_parts(X)[::10][:7], X[::10][:7])}, Question("r")).regions is None
+    assert analyze({"r": curve(in_three_parts(X)[::10], X[::10])}, Question("r")).regions is not None
+
+
+def test_regions_are_kept_in_a_report_and_older_reports_have_none():
+    for regions in (None, CurveRegions("small_data"), CurveRegions("irreducible", 10.0, 1e5)):
+        report = Report("r", "m", "samples", 1, regions=regions)
+        assert Report.from_json(report.to_json()) == report
+    record = json.loads(report.to_json())
+    record["regions"]["of_a_later_version"] = 1
+    assert Report.from_json(json.dumps(record)) == report
+    del record["regions"]
+    assert Report.from_json(json.dumps(record)).regions is None
+    for broken in ([1], {"irreducible_from": 2.0}):
+        with pytest.raises(ReportError, match="Expected a report, got something else"):
+            Report.from_json(json.dumps({**record, "regions": broken}))
+
+
+def test_doubts_are_the_sentences_of_the_curves_reasons_each_once():
+    x = np.geomspace(1e4, 1.8e4, 5)
+    report = analyze({"r": curve(3 * (x / 1e4) ** -0.2, x, noise=0.001)}, Question("r"))
+    reasons = (FitStatus.TOO_FEW_POINTS, FitStatus.SHORT_RANGE, FitStatus.UNCALIBRATED)
+    assert report.status == reasons[0].value and report.sentence == reasons[0].sentence
+    for reason in reasons:
+        assert report.doubts.count(reason.sentence) == 1
+    assert len(set(report.doubts)) == len(report.doubts)

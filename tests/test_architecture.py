@@ -12,7 +12,7 @@ import foretrain
 ROOT = Path(foretrain.__file__).parent
 
 MAY_IMPORT = {
-    "": {"projection"},  # lazily
+    "": {"fitting", "frontier", "laws", "projection", "regions", "resampling"},  # lazily
     "axes": set(),
     "laws": set(),
     "flags": set(),
@@ -33,10 +33,13 @@ MAY_IMPORT = {
     "resampling_joint": {"laws"},
     "report": {"flags"},
     "projection": {"laws", "fitting", "uncertainty", "family", "report", "status"},
-    "comparison": {"laws", "fitting", "uncertainty", "family", "projection", "report", "status"},
+    "comparison": {
+        *("laws", "fitting", "uncertainty", "family", "family_model"),
+        *("projection", "report", "status"),
+    },
     "analysis": {
         *("axes", "observation", "laws", "fitting", "uncertainty", "projection"),
-        *("status", "comparison", "flags", "report"),
+        *("status", "comparison", "flags", "regions", "report"),
     },
     "records": {"axes", "observation"},
     "reader": {"observation", "records"},
@@ -117,6 +120,35 @@ def test_importing_foretrain_loads_no_framework_and_no_numbers():
     loaded = set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.split())
     assert "foretrain" in loaded
     assert not loaded & {"torch", "lightning", "pytorch_lightning", "tensorboard", "numpy", "scipy"}
+
+
+def test_every_name_of_the_package_is_there_and_loads_no_framework():
+    code = (
+        "import sys, foretrain; found = [getattr(foretrain, name) for name in foretrain.__all__];"
+        "assert set(foretrain.__all__) <= set(dir(foretrain));"
+        "print(*(getattr(item, '__module__', '-') for item in found));"
+        "print(*sorted(m.split('.')[0] for m in sys.modules))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    homes, loaded = ran.stdout.splitlines()
+    assert homes.split() == [
+        "-",
+        "foretrain.projection",
+        "-",
+        "foretrain.fitting",
+        "foretrain.frontier",
+        "foretrain.projection",
+        "foretrain.projection",
+        "foretrain.regions",
+        "foretrain.resampling",
+        "foretrain.resampling",
+    ]
+    assert not set(loaded.split()) & {"torch", "lightning", "pytorch_lightning", "tensorboard"}
+
+
+def test_a_name_that_is_not_there_is_refused():
+    with pytest.raises(AttributeError, match="module 'foretrain' has no attribute 'forcast'"):
+        foretrain.forcast  # noqa: B018
 
 
 def test_forecasting_loads_no_framework():

@@ -5,16 +5,49 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from foretrain.fitting import fit
+    from foretrain.frontier import fit_growth
+    from foretrain.laws import LAWS
     from foretrain.projection import Forecast, forecast, forecast_joint
+    from foretrain.regions import label_regions
+    from foretrain.resampling import resample_curve, resample_joint
 
 __version__ = "0.1.0.dev0"
-__all__ = ["Forecast", "__version__", "forecast", "forecast_joint"]
+__all__ = [
+    "LAWS",
+    "Forecast",
+    "__version__",
+    "fit",
+    "fit_growth",
+    "forecast",
+    "forecast_joint",
+    "label_regions",
+    "resample_curve",
+    "resample_joint",
+]
+
+_HOMES = {
+    "Forecast": "projection",
+    "LAWS": "laws",
+    "fit": "fitting",
+    "fit_growth": "frontier",
+    "forecast": "projection",
+    "forecast_joint": "projection",
+    "label_regions": "regions",
+    "resample_curve": "resampling",
+    "resample_joint": "resampling",
+}
 
 
 def __getattr__(name: str) -> Any:
     """Loads the numerical core at first use, so that `import foretrain` alone costs a few milliseconds."""
-    if name in ("Forecast", "forecast", "forecast_joint"):
-        from foretrain import projection
+    if name not in _HOMES:
+        raise AttributeError(f"module 'foretrain' has no attribute {name!r}")
+    from importlib import import_module
 
-        return getattr(projection, name)
-    raise AttributeError(f"module 'foretrain' has no attribute {name!r}")
+    return getattr(import_module(f"foretrain.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """What is there, loaded or not."""
+    return sorted({*globals(), *__all__})

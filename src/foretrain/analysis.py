@@ -16,7 +16,8 @@ from foretrain.laws import LAWS
 from foretrain.laws.law import Array
 from foretrain.observation import Observation, RunRecord
 from foretrain.projection import LEVELS, band, named_projection
-from foretrain.report import LawFit, NamedProjection, Report
+from foretrain.regions import IRREDUCIBLE, MIN_POINTS, POWER_LAW, SMALL_DATA, label_regions, local_slopes
+from foretrain.report import CurveRegions, LawFit, NamedProjection, Report
 from foretrain.status import FitStatus
 from foretrain.uncertainty import CURVE_LAWS, RECENCY, CurveModel, model_curve
 
@@ -30,6 +31,11 @@ REACH = 1000.0
 GRID = 96
 TAIL = 20.0
 """The law is drawn over the last part of the points, by this factor: the earlier ones hardly count in it."""
+
+FLATTER = 0.8
+"""A curve flattens if it falls, two standard errors up and down, at most this share as steeply at its end."""
+
+REGIONS = {SMALL_DATA: "small_data", POWER_LAW: "power_law", IRREDUCIBLE: "irreducible"}
 
 
 @dataclass(frozen=True)
@@ -127,6 +133,7 @@ def analyze(runs: Mapping[str, RunRecord], question: Question) -> Report:
         curve=band(model.log_moments(grid), grid, question.levels),
         projections=_projections(model, own.params or None, x, planned, question),
         doubts=_doubts(model, observations, [*others, own]),
+        regions=_regions(model, x, y),
     )
 
 
@@ -187,6 +194,26 @@ def _fits(model: CurveModel, x: Array, y: Array) -> tuple[LawFit, ...]:
     return tuple(found)
 
 
+def _regions(model: CurveModel, x: Array, y: Array) -> CurveRegions | None:
+    """The regions of a curve that falls along eight points or more; of another one they mean nothing."""
+    if model.average is None or x.size < MIN_POINTS or FitStatus.NON_MONOTONE in model.reasons:
+        return None
+    known = FitStatus.FLOOR_NOT_IDENTIFIED not in model.reasons and _flattens(x, y)
+    found = label_regions(x, y, floor=model.floor_interval if known else None)
+    return CurveRegions(
+        now=REGIONS[int(found.labels[-1])],
+        power_law_from=found.power_law_start,
+        irreducible_from=found.irreducible_start,
+    )
+
+
+def _flattens(x: Array, y: Array) -> bool:
+    """Whether the curve surely falls less steeply at its end: else only the prior tells of a floor."""
+    smooth = local_slopes(np.log(x), np.log(y))
+    steepest = float(np.max(-smooth.slope - 2.0 * smooth.error))
+    return bool(-smooth.slope[-1] + 2.0 * smooth.error[-1] < FLATTER * steepest)
+
+
 def _projections(
     model: CurveModel, params: float | None, x: Array, planned: float | None, question: Question
 ) -> tuple[NamedProjection, ...]:
@@ -222,7 +249,7 @@ def _doubts(
         sentences.append("The data were repeated, and repeated data help less than new data.")
     if len({curve.params for curve in family}) < 2:
         sentences.append("One model size only: nothing can be said about larger models.")
-    return tuple(sentences)
+    return tuple(dict.fromkeys(sentences))
 
 
 def _flags(

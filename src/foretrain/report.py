@@ -96,6 +96,22 @@ class LawFit:
 
 
 @dataclass(frozen=True)
+class CurveRegions:
+    """Where a run's curve enters the regions of a learning curve (Hestness et al. 2017, arXiv:1712.00409).
+
+    Attributes:
+        now: The region of the newest point: "small_data", "power_law" or "irreducible".
+        power_law_from: x at which the power-law region begins and small data end, in the report's axis; None
+            if no point lies before it, or none beyond.
+        irreducible_from: x at which the irreducible region begins, likewise.
+    """
+
+    now: str
+    power_law_from: float | None = None
+    irreducible_from: float | None = None
+
+
+@dataclass(frozen=True)
 class JointReport:
     """What the runs of several sizes say together.
 
@@ -142,6 +158,7 @@ class Report:
         joint: What the study's runs of several sizes say together; None where it was not asked.
         doubts: Reasons to doubt the projections, as sentences.
         flags: Judgements that a person should see.
+        regions: The regions of the run's curve; None where they cannot be told, and in older reports.
     """
 
     run: str
@@ -163,6 +180,7 @@ class Report:
     joint: JointReport | None = None
     doubts: tuple[str, ...] = ()
     flags: tuple[Flag, ...] = ()
+    regions: CurveRegions | None = None
 
     def to_json(self) -> str:
         """The report as one line of strict JSON (no NaN: a number that is not finite becomes null)."""
@@ -244,4 +262,6 @@ def _report_fields(record: dict[str, Any]) -> dict[str, Any]:
         known["curve"] = Band.from_json(known["curve"])
     if known.get("joint") is not None:
         known["joint"] = _joint(known["joint"])
+    if known.get("regions") is not None:
+        known["regions"] = CurveRegions(**_known(CurveRegions, known["regions"]))
     return known
