@@ -5,7 +5,8 @@ import json
 import pytest
 
 from foretrain import __version__
-from foretrain.cli import main
+from foretrain.cli import _regions, main
+from foretrain.report import CurveRegions, Report
 from foretrain.store import ObservationStore
 from test_analysis import SIZES, record
 
@@ -28,7 +29,39 @@ def test_report_tells_every_run(log_dir, capsys, monkeypatch, below):
     assert main(["report", str(log_dir / below)]) == 0
     told = capsys.readouterr().out
     assert "val_loss" in told and "planned end" in told
-    assert told.count("size-") == len(SIZES)
+    table, regions = told.split("Regions now: ")
+    assert table.count("size-") == len(SIZES)
+    assert regions.count("size-") == len(SIZES) and regions.count("\n") == 1
+
+
+def test_the_line_on_regions_says_who_is_where_and_since_when():
+    def report(run, *regions):
+        return Report(run, "m", "samples", 1, regions=CurveRegions(*regions) if regions else None)
+
+    told = _regions(
+        [
+            report("a", "power_law"),
+            report("b", "irreducible", 50.0, 919_549.7),
+            report("[red]c", "power_law", 51.27),
+            report("d", "small_data"),
+            report("e"),
+        ]
+    )
+    assert told == (
+        "Regions now: small data (d); power law (a, [red]c from 51.3); irreducible (b from 920,000)"
+    )
+    assert _regions([report("e")]) == ""
+
+
+def test_names_of_runs_are_no_markup(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    run = record("[red]r", 1e7)
+    store = ObservationStore(tmp_path / "foretrain")
+    store.begin(run.info)
+    assert all([store.append(observation) for observation in run.observations])
+    store.close()
+    assert main(["report", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.count("[red]r") == 2
 
 
 def test_report_as_json_is_one_report_a_line(log_dir, capsys):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import json
+import math
 import os
 import re
 import shutil
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from foretrain.report import Band, JointReport, LawFit, NamedProjection, Report
+from foretrain.report import Band, CurveRegions, JointReport, LawFit, NamedProjection, Report
 
 pytestmark = pytest.mark.browser
 pytest.importorskip("tensorboard")
@@ -28,6 +29,13 @@ if CHROMIUM is None:
     pytest.skip("needs Chromium on the PATH: apt-get install chromium", allow_module_level=True)
 
 HOSTILE = ["<img src=x onerror=window.parent.hit=1>", "__proto__", "constructor", "w" * 200]
+
+REGIONS = {
+    "all": CurveRegions("irreducible", 5000.0, 20_000.0),
+    "late": CurveRegions("irreducible", None, 48_000.0),
+    "law": CurveRegions("power_law"),
+    "none": None,
+}
 
 
 def load_demo() -> ModuleType:
@@ -75,6 +83,12 @@ def logdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
         writer = SummaryWriter(str(root / name))
         values = {**vars(found), "metric": "acc", "doubts": ("<script>window.parent.hit=1</script>",)}
         write_report(writer, Report(**values), 1)
+        writer.close()
+    for name, regions in REGIONS.items():
+        writer = SummaryWriter(str(root / name))
+        write_report(
+            writer, Report(**{**vars(demo.demo_report(88_700)), "metric": "err", "regions": regions}), 1
+        )
         writer.close()
     return root
 
@@ -237,6 +251,47 @@ def test_values_are_read_by_pointer_and_by_keyboard(tab: Tab) -> None:
     assert FLAGGED in tab.text(".detail h2")
     tab.page.keyboard.press("Escape")
     assert tab.frame.locator(".tip").is_hidden()
+
+
+def test_the_regions_of_the_chosen_run_are_marked(tab: Tab) -> None:
+    assert tab.count(".chart .region-shade") == tab.count(".keys .key-region") == 0
+    tab.frame.locator("label", has_text="Metric").locator("select").select_option("err")
+    tab.frame.wait_for_selector("h1:text-is('err')")
+    cells = {
+        name: tab.frame.locator(".runs tbody tr", has=tab.frame.locator(f'button[title="{name}"]'))
+        for name in REGIONS
+    }
+    now = {name: cell.locator("td.region").inner_text() for name, cell in cells.items()}
+    assert now == {"all": "irreducible", "late": "irreducible", "law": "power law", "none": "–"}
+
+    tab.frame.click('.legend button[title="all"]')
+    labels = "all => all.map(e => e.textContent)"
+    found = tab.frame.eval_on_selector_all(".chart .region-label", labels)
+    assert found == ["power law from 5k", "irreducible from 20k"]
+    ticks = tab.frame.eval_on_selector_all(
+        ".chart .tick[text-anchor=middle]", "all => all.map(e => [e.textContent, +e.getAttribute('x')])"
+    )
+    at = dict(ticks)
+    edges = tab.frame.eval_on_selector_all(
+        ".chart .region-edge", "all => all.map(e => +e.getAttribute('x1'))"
+    )
+    decade = at["100k"] - at["10k"]
+    assert edges == pytest.approx(
+        [at["10k"] - decade * math.log10(2), at["10k"] + decade * math.log10(2)], abs=0.5
+    )
+    assert tab.count(".chart .region-shade") == 2 and tab.count(".keys .key-region") == 1
+    assert "In the irreducible region from 20k training examples seen on" in tab.text(".detail .after")
+
+    for name, marks in (("late", 1), ("law", 0), ("none", 0)):
+        tab.frame.click(f'.legend button[title="{name}"]')
+        assert tab.count(".chart .region-edge") == tab.count(".chart .region-label") == marks
+        boxes = tab.frame.eval_on_selector_all(
+            ".chart svg, .chart .region-label",
+            "all => all.map(e => [e.getBoundingClientRect().left, e.getBoundingClientRect().right])",
+        )
+        assert all(boxes[0][0] <= left and right <= boxes[0][1] for left, right in boxes)
+    tab.to_size()
+    assert tab.count(".chart .region-label") == 0
 
 
 def test_names_and_messages_are_inert(tab: Tab) -> None:

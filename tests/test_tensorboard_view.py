@@ -9,7 +9,7 @@ import math
 import pytest
 
 from foretrain.flags import Flag, FlagKind
-from foretrain.report import Band, JointReport, LawFit, NamedProjection, Report
+from foretrain.report import Band, CurveRegions, JointReport, LawFit, NamedProjection, Report
 from foretrain.tensorboard.rows import MAX_CURVE, MAX_POINTS, amount, entry, figure
 from foretrain.tensorboard.view import chosen, law_view, natural, runs_view, value_at
 
@@ -78,6 +78,78 @@ def test_the_headline_says_the_projection_in_words() -> None:
     assert end.startswith("At its planned end (20k training examples seen), ")
     assert end.endswith("0.8409.")
     assert entry("a", report(projections=())).row["headline"] == ""
+
+
+def test_no_doubt_is_said_twice() -> None:
+    found = report(
+        status="short_range",
+        sentence="Short.",
+        doubts=("Short.", "One size only."),
+        projections=(
+            NamedProjection("100x", None, 1e6, 0.3, doubts=("Far away.", "One size only.")),
+            NamedProjection("1e+06", None, 1e6, 0.3, doubts=("Far away.",)),
+        ),
+    )
+    assert entry("a", found).row["doubts"] == ["One size only.", "100x, 1e+06: Far away."]
+    unseen = dataclasses.replace(found, status="ok")  # no notice stands above the list then
+    assert entry("a", unseen).row["doubts"][0] == "Short."
+
+
+@pytest.mark.parametrize(
+    ("regions", "sentence", "marks", "spans"),
+    [
+        (("power_law",), "In the power-law region from the first point on.", [], []),
+        (
+            ("power_law", 1500.0),
+            "In the power-law region from 1.5k training examples seen on.",
+            ["power law from 1.5k"],
+            [[100.0, 1500.0]],
+        ),
+        (
+            ("irreducible", 1000.0, 5000.0),
+            "In the irreducible region from 5k training examples seen on: "
+            "more data cannot remove most of the error.",
+            ["power law from 1k", "irreducible from 5k"],
+            [[100.0, 1000.0], [5000.0, 12_523.9]],
+        ),
+        (
+            ("irreducible", 5000.0, 5000.0),  # nothing between them
+            "In the irreducible region from 5k training examples seen on: "
+            "more data cannot remove most of the error.",
+            ["irreducible from 5k"],
+            [[100.0, 5000.0], [5000.0, 12_523.9]],
+        ),
+        (
+            ("irreducible",),
+            "In the irreducible region from the first point on: more data cannot remove most of the error.",
+            [],
+            [],
+        ),
+        (("small_data",), "No better than a best guess so far: the power law has not begun.", [], []),
+    ],
+)
+def test_regions_in_words_and_as_they_are_drawn(
+    regions: tuple[object, ...], sentence: str, marks: list[str], spans: list[list[float]]
+) -> None:
+    found = entry("a", report(regions=CurveRegions(*regions))).row["regions"]  # type: ignore[arg-type]
+    assert found["now"] == str(regions[0]).replace("_", " ")
+    assert found["sentence"] == sentence
+    assert [mark["label"] for mark in found["marks"]] == marks
+    assert found["spans"] == [pytest.approx(span, rel=1e-5) for span in spans]
+
+
+def test_regions_that_a_report_does_not_tell_or_garbles_are_not_drawn() -> None:
+    assert entry("a", report()).row["regions"] is None
+    assert entry("a", report(points=(), regions=CurveRegions("power_law"))).row["regions"] is None
+    odd = CurveRegions("of_a_later_version", math.nan, 1e30)
+    assert entry("a", report(regions=odd)).row["regions"] == {
+        "now": "of a later version",
+        "sentence": "",
+        "marks": [],
+        "spans": [],
+    }
+    hostile = CurveRegions({"a": 1}, "5", [1])  # type: ignore[arg-type]
+    assert entry("a", report(regions=hostile)).row["regions"]["marks"] == []
 
 
 @pytest.mark.parametrize(
@@ -217,6 +289,9 @@ def test_without_a_law_the_errors_are_shown_where_all_runs_have_been() -> None:
     assert all(final["measured"] for final in view["finals"])
     assert view["left_out"] == []
     assert view["by_size"] is None
+    far = NamedProjection("2x", 2e6, 5000.0, 1.4, doubts=("A third size is needed.", "Far."))
+    told = JointReport("too_few_sizes", "A third size is needed.", projections=(far,))
+    assert law_view(entries, told, metric="m", axis="samples", exclude=())["doubts"] == ["Far."]
 
 
 def test_names_sort_as_people_read_them() -> None:

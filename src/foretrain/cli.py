@@ -51,7 +51,12 @@ def _report(args: argparse.Namespace) -> int:
         for report in reports:
             print(report.to_json())
     else:
-        Console().print(_table(reports))
+        # Names of runs are no markup: "[red]" is printed as it is.
+        console = Console(markup=False, highlight=False)
+        console.print(_table(reports))
+        told = _regions(reports)
+        if told:
+            console.print(told)
     return 0
 
 
@@ -104,6 +109,25 @@ def _table(reports: Sequence[Report]) -> Table:
             f"flagged: {flags}" if flags else report.status,
         )
     return table
+
+
+def _regions(reports: Sequence[Report]) -> str:
+    """One line: which runs are in which region of their learning curves, and from where on."""
+    found: dict[str, list[str]] = {"small_data": [], "power_law": [], "irreducible": []}
+    for report in reports:
+        regions = report.regions
+        if regions is None:
+            continue
+        starts = {"power_law": regions.power_law_from, "irreducible": regions.irreducible_from}
+        begin = starts.get(regions.now)
+        found[regions.now].append(report.run if begin is None else f"{report.run} from {_count(begin)}")
+    told = [f"{code.replace('_', ' ')} ({', '.join(runs)})" for code, runs in found.items() if runs]
+    return "Regions now: " + "; ".join(told) if told else ""
+
+
+def _count(x: float) -> str:
+    """A count in three digits: 920,000; below a hundred as it is."""
+    return f"{float(f'{x:.3g}'):,.0f}" if x >= 100 else f"{x:.3g}"
 
 
 if __name__ == "__main__":

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from foretrain.axes import AXES
-from foretrain.report import Band, NamedProjection, Report
+from foretrain.report import Band, CurveRegions, NamedProjection, Report
 
 LEVEL = "0.9"  # the interval that the page draws and names
 MAX_POINTS = 60  # points of a run on the page: more cannot be told apart on a log axis
 MAX_CURVE = 64  # grid of a curve on the page, including what the band needs to look smooth
 MAX_TEXT = 400
 MAX_ITEMS = 24  # doubts, flags, projections, parameters of one run
+REGIONS = {"small_data": "small data", "power_law": "power law", "irreducible": "irreducible"}
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ def entry(run: str, report: Report) -> Entry:
         "sentence": text(report.sentence),
         "flags": flags,
         "doubts": _doubts(report),
+        "regions": regions(report.regions, points, unit(text(report.axis))),
         "excluded": [[text(reason), short(number(n))] for reason, n in items(report.excluded)],
         "points": [[short(x), short(y)] for x, y in thin(points, MAX_POINTS)],
         "curve": band(report.curve),
@@ -128,11 +130,62 @@ def between(item: dict[str, Any]) -> str:
 
 
 def _doubts(report: Report) -> list[str]:
-    """The run's doubts, then those of single projections with the projection's name before them."""
-    doubts = [text(doubt) for doubt in report.doubts]
+    """The run's doubts, then those of single projections with their names before them; none said twice.
+
+    The sentence on the run's own fit stands above the list wherever the fit is in doubt.
+    """
+    told = {text(doubt): "" for doubt in report.doubts}
     for item in report.projections[:MAX_ITEMS]:
-        doubts += [f"{text(item.name)}: {text(doubt)}" for doubt in item.doubts if text(doubt) not in doubts]
-    return list(dict.fromkeys(doubts))[:MAX_ITEMS]
+        for doubt in map(text, item.doubts):
+            names = told.setdefault(doubt, f"{text(item.name)}: ")
+            if names and text(item.name) not in names.removesuffix(": ").split(", "):
+                told[doubt] = f"{names.removesuffix(': ')}, {text(item.name)}: "
+    if report.status != "ok":
+        told.pop(text(report.sentence), None)
+    return [text(names + doubt) for doubt, names in told.items()][:MAX_ITEMS]
+
+
+def regions(
+    found: CurveRegions | None, points: Sequence[tuple[float, float]], label: str
+) -> dict[str, Any] | None:
+    """The regions of a run's curve in words, and as the page draws them; None where they are not told.
+
+    Args:
+        found: The regions.
+        points: The run's points, in order of x.
+        label: Unit of the axis in words.
+
+    Returns:
+        The region of the newest point, the sentence on it, `marks` with x and label of each begin, and
+        `spans` with both ends of what lies before and after the power law.
+    """
+    if found is None or not points:
+        return None
+    now, first, last = text(found.now), points[0][0], points[-1][0]
+    starts, ends = (
+        x if x is not None and first <= x <= last else None
+        for x in (positive(found.power_law_from), positive(found.irreducible_from))
+    )
+    law = starts is not None and (ends is None or starts < ends)
+    marks = [
+        {"kind": kind, "x": short(x), "label": f"{REGIONS[kind]} from {amount(x)}"}
+        for kind, x in (("power_law", starts if law else None), ("irreducible", ends))
+        if x is not None
+    ]
+    spans = [(first, starts), (ends, last)]
+    begins = ends if now == "irreducible" else starts
+    place = "from the first point on" if begins is None else f"from {amount(begins)} {label} on"
+    sentence = {
+        "small_data": "No better than a best guess so far: the power law has not begun.",
+        "power_law": f"In the power-law region {place}.",
+        "irreducible": f"In the irreducible region {place}: more data cannot remove most of the error.",
+    }.get(now, "")
+    return {
+        "now": REGIONS.get(now, now.replace("_", " ")),
+        "sentence": sentence,
+        "marks": marks,
+        "spans": [[short(a), short(b)] for a, b in spans if a is not None and b is not None],
+    }
 
 
 def projection(item: NamedProjection) -> dict[str, Any] | None:

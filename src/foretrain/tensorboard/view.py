@@ -144,7 +144,11 @@ def law_view(
         "projections": sorted(
             (item for item in projections if item["params"] is not None), key=lambda item: item["params"]
         ),
-        "doubts": list(dict.fromkeys(doubt for item in projections for doubt in item["doubts"])),
+        "doubts": [
+            doubt
+            for doubt in dict.fromkeys(doubt for item in projections for doubt in item["doubts"])
+            if doubt != text(joint.sentence)
+        ],
         "finals": [] if at_data is None else _finals(entries, at_data, used),
         "left_out": [
             [item.run, _reason(item, exclude)]

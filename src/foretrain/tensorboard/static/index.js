@@ -313,6 +313,19 @@ function drawProjection(f, at, p, color, run = '') {
   f.targets.push({px, py, lines: lines.filter(Boolean), run, main: true});
 }
 
+/** Where the chosen run's curve enters another region: a line with a name, and a shade beside the power law. */
+function drawRegions(f, run) {
+  const top = f.edge.top, bottom = f.height - f.edge.bottom;
+  for (const [from, to] of run.regions.spans) {
+    f.marks.append(s('rect', {x: f.x(from), y: top, width: Math.max(0, f.x(to) - f.x(from)), height: bottom - top, class: 'region-shade', color: run.color}));
+  }
+  for (const {kind, x, label} of run.regions.marks) {
+    const px = f.x(x), wide = label.length * 6.6 + 12, right = px + wide < f.width - f.edge.right;
+    f.marks.append(s('line', {x1: px, x2: px, y1: top, y2: bottom, class: 'region-edge', color: run.color}),
+      s('text', {x: px + (right ? 6 : -6), y: kind === 'irreducible' ? top + 16 : bottom - 8, 'text-anchor': right ? 'start' : 'end', class: 'region-label'}, label));
+  }
+}
+
 function drawData(runs, selected) {
   const metric = state.data.metric, drawn = runs.filter((run) => run.points.length);
   if (!drawn.length) return null;
@@ -328,6 +341,7 @@ function drawData(runs, selected) {
     xRange, yRange, xLabel: state.data.data_label, yLabel: metric,
     guides: projections.map((p) => ({x: p.data, label: p.name, kind: p.name === 'planned end' ? 'strong' : ''})),
   });
+  if (selected && selected.regions) drawRegions(f, selected);
   const crowd = drawn.length > 40 ? ' crowd' : '';
   for (const run of [...drawn.filter((r) => r !== selected), ...(selected ? [selected] : [])]) {
     const mine = run === selected, kind = (mine ? 'selected' : 'other') + crowd;
@@ -474,7 +488,7 @@ function showLegend(runs, selected) {
 /** What the chart's marks mean; only those that are on it. */
 function showKey() {
   const marks = state.view === 'data'
-    ? [['dot', 'measured', '.dot'], ['flag', 'flagged run', '.flagged'], ['line', 'fitted law', '.law'], ['band', '90 % interval', '.band'], ['mark', 'projection', '.projection']]
+    ? [['dot', 'measured', '.dot'], ['flag', 'flagged run', '.flagged'], ['line', 'fitted law', '.law'], ['band', '90 % interval', '.band'], ['mark', 'projection', '.projection'], ['region', 'small data or irreducible', '.region-shade']]
     : [['dot', 'measured', '.dot'], ['hollow', 'not there yet: projected', '.hollow'], ['flag', 'flagged run', '.flagged'],
       ['line', 'law across the runs', '.law'], ['band', '90 % interval', '.band'], ['mark', 'larger model', '.projection']];
   const drawn = marks.filter(([, , mark]) => part.get('chart').querySelector(mark));
@@ -515,6 +529,7 @@ function showRun(run) {
   return [
     h('h2', {title: run.name}, swatch(run), run.name), h('p', {class: 'facts'}, facts),
     run.headline ? h('p', {class: 'headline'}, run.headline) : null,
+    run.regions && run.regions.sentence ? h('p', {class: 'facts after'}, run.regions.sentence) : null,
     list('Flagged', 'doubts flags', run.flags.map((flag) => flag.message)),
     run.status === 'ok' ? null : h('p', {class: 'notice'}, run.sentence || words(run.status)),
     rows.length ? h('h3', {}, `${metric}, with the 90 % interval`) : null, rows.length ? figures(rows) : null,
@@ -549,7 +564,8 @@ function showLaw(runs) {
 const COLUMNS = [
   ['name', 'Run', (run) => run.short], ['params', 'Parameters', (run) => run.params], ['data', 'Data seen', (run) => run.data],
   ['last', 'Now', (run) => run.last], ['planned', 'Planned end', (run) => named(run, 'planned end')?.median ?? null],
-  ['ten', 'At 10x the data', (run) => named(run, '10x')?.median ?? null], ['status', 'Status', (run) => (run.flagged ? 'flagged' : run.status)],
+  ['ten', 'At 10x the data', (run) => named(run, '10x')?.median ?? null],
+  ['region', 'Region now', (run) => run.regions?.now ?? null], ['status', 'Status', (run) => (run.flagged ? 'flagged' : run.status)],
 ];
 
 function showTable(runs, selected) {
@@ -572,6 +588,7 @@ function showTable(runs, selected) {
       h('th', {scope: 'row', class: 'name'}, h('button', {type: 'button', title: run.name, 'data-key': `row ${run.name}`}, swatch(run), h('span', {}, run.short))),
       cell('params', amount(run.params)), cell('data', amount(run.data)), cell('last', value(run.last)),
       cell('planned', ...projected(named(run, 'planned end'))), cell('ten', ...projected(named(run, '10x'))),
+      cell('region', run.regions ? run.regions.now : '–'),
       cell('status', h('b', {class: `chip ${chip[0]}`}, chip[1]), h('span', {class: 'run-state'}, words(run.state)), problem ? h('small', {title: problem}, problem) : null));
   }));
   const {unreadable, hidden} = state.data;
