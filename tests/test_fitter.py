@@ -384,11 +384,15 @@ def test_a_child_knows_how_long_it_waited_for_a_processor():
 
 def test_the_child_rests_so_that_training_keeps_its_processors(fitter):
     each = fitter("for r in requests: answer(r, seconds=1000.0)", share=0.01)
+    assert not each.due
     each.submit({"step": 1})
+    assert each.due
     assert polled(each).step == 1
+    assert not each.due
     each.submit({"step": 2})
     time.sleep(0.3)
     assert each.poll() is None and each.pending, "a fit of 1,000 s is followed by a long rest"
+    assert not each.due, "and until then there is nothing to look for"
     each.submit({"step": 3})
     assert each.wait(LONG).step == 3, "the newest, and at the end without a rest"
 

@@ -102,6 +102,13 @@ class BackgroundFitter:
         return self._asked is not None or self._waiting is not None
 
     @property
+    def due(self) -> bool:
+        """Whether `poll` may find anything: a request is with the child, or one may be sent to it by now."""
+        return self._asked is not None or (
+            self._waiting is not None and time.monotonic() >= self._rests_until
+        )
+
+    @property
     def stale(self) -> bool:
         """Whether the last report is older than the newest request because fits fail."""
         return self._stale

@@ -20,8 +20,12 @@ def first_size(batch: Any) -> int | None:
     Looks into mappings, lists, tuples and dataclasses only. Anything else that can be iterated, such as a
     generator, is left alone: looking would consume it. Tensors without a dimension are passed over.
     """
+    # What nearly every batch is, first: this runs in every training step.
+    first = batch[0] if type(batch) in (list, tuple) and batch else batch
+    if isinstance(first, Tensor) and first.dim():
+        return first.size(0)
     if isinstance(batch, Tensor):
-        return batch.size(0) if batch.dim() else None
+        return None
     if isinstance(batch, PackedSequence):
         return int(batch.batch_sizes[0])  # kept on the CPU by PyTorch, so this does not wait
     if isinstance(batch, Mapping):
@@ -142,7 +146,10 @@ class BatchCounter:
             self.tokens_rule, self._length = rule
         try:
             size = self._size(batch)
-            if self._samples.add(size):
+            if type(size) is int and size >= 0:
+                self._samples.known += size
+                self._last = size
+            elif self._samples.add(size):
                 self._last = size
             else:
                 self._miss(f"got {size!r}")

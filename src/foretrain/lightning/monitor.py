@@ -225,7 +225,7 @@ class ScalingLawMonitor(HostCallback):
         counter.add(batch)
         if counter.batches == 1:
             self._first_batch(trainer)
-        elif self._session is not None and not counter.batches % POLL_EVERY and self._session.pending:
+        elif not counter.batches % POLL_EVERY and self._session is not None and self._session.due:
             self._adopt(trainer)
 
     @guarded

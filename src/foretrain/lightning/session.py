@@ -60,9 +60,9 @@ class Session:
         return (self._store.info if self._store is not None else None) or self._info
 
     @property
-    def pending(self) -> bool:
-        """Whether a fit was asked for and has not come back."""
-        return self._fitter is not None and bool(self._fitter.pending)
+    def due(self) -> bool:
+        """Whether a report may have come."""
+        return self._fitter is not None and self._fitter.due
 
     def keep(self, observation: Observation) -> None:
         """Puts an observation on disk, or in memory where there is no disk."""
