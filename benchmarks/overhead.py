@@ -1,14 +1,18 @@
 """What ScalingLawMonitor costs a training run, beside Lightning's own callbacks.
 
-Every round trains the same model on the same data once with each set of callbacks, in turn, in one process;
-the order rotates. A training step is padded with real work, matrix products, to the length asked for, and
-validation comes every 50 steps. Compared are steps per second up to the last validation, with all that
-validations, logging and the fitting process cost, as ratios within a round: what disturbs a whole round falls
-out. The interval is a bootstrap of the median ratio over the rounds. "Nothing again" is the same as nothing,
-and shows the noise. What a callback does once, at the end of a fit, is a column of its own.
+One trainer for each set of callbacks trains the same model on the same data, all in one process, and they
+take turns step by step, in an order drawn anew for every round; validation comes every 50 steps. So what
+disturbs the machine for longer than a few steps disturbs all of them, and falls out of the ratios between
+their times for the same 50 steps and the validation after them. A training step is padded with real work,
+matrix products, to the length asked for. The fitting process is stopped while others have their turn, and
+rationed by the monitor's own part of the time: all that it disturbs is charged to the monitor. Intervals are
+bootstraps over the stretches of 50 steps, of the median of the ratios, and of the ratio of the totals, in
+which rare costs count fully and stalls of the machine too. "Nothing again" is the same as nothing, and shows
+the noise. What a callback does once, at the end of a fit, is a column of its own.
 
     python benchmarks/overhead.py                       # 10 ms steps
     python benchmarks/overhead.py --step-ms 1 10 100
+    python benchmarks/overhead.py --only ScalingLawMonitor --stretches 300
     python benchmarks/overhead.py --quick               # does it run at all
 """
 
@@ -17,12 +21,15 @@ from __future__ import annotations
 import argparse
 import importlib
 import logging
+import os
+import signal
 import statistics
 import tempfile
+import threading
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -34,58 +41,123 @@ from torch.utils.data import DataLoader, TensorDataset
 from foretrain.lightning import ScalingLawMonitor
 
 VALIDATE_EVERY = 50
+TURN = 1  # steps; must divide the above
+TURNS = VALIDATE_EVERY // TURN
 BATCH = 8
 WIDTH = 32
 LOGGERS = ("lightning", "lightning.pytorch", "lightning.fabric", "pytorch_lightning")
 PAD = 192  # rows of the square matrices whose products fill a step
+PADDING, PADDED = torch.full((2, PAD, PAD), 1.0 / PAD)  # one place in memory for all trainers
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """One training run.
+class Relay:
+    """Lets one of several threads run at a time, and says which.
 
-    Attributes:
-        wall: Seconds from the second training step to the end of the last validation.
-        cpu: Seconds that the training thread computed in that time.
-        end: Seconds from there to the end of training.
-        weights: The weights at the end.
+    Args:
+        names: The runners.
+        rounds: Turns for each.
+        seed: Of the order, which is drawn for every round.
     """
 
-    wall: float
-    cpu: float
-    end: float
-    weights: list[Any]
+    def __init__(self, names: list[str], rounds: int, seed: int = 0) -> None:
+        rng = np.random.default_rng(seed)
+        self._order = [names[index] for _ in range(rounds) for index in rng.permutation(len(names))]
+        self._batons = {name: threading.Semaphore(0) for name in names}
+        self._turn = -1
+        self.done = threading.Semaphore(0)
+
+    def wait(self, name: str) -> None:
+        """Waits for a turn."""
+        self._batons[name].acquire()
+
+    def hand_on(self) -> None:
+        """Ends a turn."""
+        self._turn += 1
+        self.done.release()
+        if self._turn < len(self._order):
+            self._batons[self._order[self._turn]].release()
+
+
+@dataclass
+class Runner:
+    """One trainer in the relay, and what was measured of it.
+
+    Attributes:
+        name: Of its set of callbacks.
+        relay: Whose turn it is.
+        callbacks: What is attached.
+        share: Its part of the time.
+        stopped: Whether its fitting process is.
+        wall: Seconds of each turn: some training steps, and the validation if one is due.
+        cpu: Seconds that the training thread computed in each.
+        end: Seconds from the last validation to the end of training.
+    """
+
+    name: str
+    relay: Relay
+    callbacks: list[Any]
+    share: float
+    stopped: bool = False
+    wall: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    end: float = 0.0
+
+    def begin(self) -> None:
+        """Waits for the turn, and starts the clocks."""
+        self.relay.wait(self.name)
+        self._signal(signal.SIGCONT)
+        self._began = time.perf_counter(), time.thread_time()
+
+    def close(self) -> None:
+        """Stops the clocks, and hands on."""
+        wall, cpu = time.perf_counter(), time.thread_time()
+        self.wall.append(wall - self._began[0])
+        self.cpu.append(cpu - self._began[1])
+        self._signal(signal.SIGSTOP)
+        self.relay.hand_on()
+
+    def finish(self) -> None:
+        """Measures what came after the last turn, and hands on."""
+        self.end = time.perf_counter() - self._began[0]
+        self.relay.hand_on()
+
+    def _signal(self, number: signal.Signals) -> None:
+        for callback in self.callbacks:
+            if not isinstance(callback, ScalingLawMonitor) or callback._session is None:
+                continue
+            fitter = callback._session._fitter
+            if fitter is None or fitter._child is None or fitter._child._process.poll() is not None:
+                continue
+            if self.share:  # fits are rationed by the clock on the wall, of which this trainer has a part
+                fitter._share, self.share = fitter._share * self.share, 0.0
+            # An idle child sleeps; a signal would wake it, which is no cost of the monitor's.
+            if fitter._asked is not None or (number == signal.SIGCONT and self.stopped):
+                self.stopped = number == signal.SIGSTOP
+                os.kill(fitter._child._process.pid, number)
 
 
 def time_products(count: int) -> float:
     """Seconds that a number of padding products takes, the least of a few tries."""
-    matrix = torch.full((PAD, PAD), 1.0 / PAD)
     tries = []
     for _ in range(7):
         start = time.perf_counter()
         for _ in range(count):
-            matrix = matrix @ matrix
+            torch.mm(PADDING, PADDING, out=PADDED)
         tries.append(time.perf_counter() - start)
     return min(tries)
 
 
-def make_module(pl: Any, products: int) -> Any:
+def make_module(pl: Any, products: int, runner: Runner | None = None) -> Any:
     """A small regression with dropout, whose training step also does the padding."""
 
     class Module(pl.LightningModule):  # type: ignore[name-defined, misc]
         def __init__(self) -> None:
             super().__init__()
             self.net = torch.nn.Sequential(torch.nn.Dropout(0.1), torch.nn.Linear(WIDTH, 1))
-            self.began: tuple[float, float] | None = None
-            self.ended = (0.0, 0.0)
-            self.closed = 0.0
-            self.pad = torch.full((PAD, PAD), 1.0 / PAD)
 
         def training_step(self, batch: Any, batch_idx: int) -> Any:
-            if self.began is None and self.global_step == 1:
-                self.began = (time.perf_counter(), time.thread_time())
             for _ in range(products):
-                self.pad = self.pad @ self.pad
+                torch.mm(PADDING, PADDING, out=PADDED)
             return torch.nn.functional.mse_loss(self.net(batch[0]), batch[1])
 
         def validation_step(self, batch: Any, batch_idx: int) -> None:
@@ -93,11 +165,20 @@ def make_module(pl: Any, products: int) -> Any:
 
         # The module's hooks come after those of the callbacks, so what these do is included.
 
+        def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+            done = batch_idx + 1
+            if runner is not None and not done % TURN and done % VALIDATE_EVERY:
+                runner.close()
+                runner.begin()
+
         def on_validation_end(self) -> None:
-            self.ended = (time.perf_counter(), time.thread_time())
+            if runner is not None:
+                runner.close()
+                runner.begin()
 
         def on_train_end(self) -> None:
-            self.closed = time.perf_counter()
+            if runner is not None:
+                runner.finish()
 
         def configure_optimizers(self) -> Any:
             optimizer = torch.optim.SGD(self.parameters(), 0.01)
@@ -146,19 +227,53 @@ def make_trainer(pl: Any, root: str, callbacks: list[Any], steps: int) -> Any:
     )
 
 
-def train(pl: Any, callbacks: list[Any], steps: int, products: int) -> Outcome:
-    """Trains once, from the same seed as every other time."""
-    pl.seed_everything(7)
-    module = make_module(pl, products)
+def train(pl: Any, callbacks: list[Any], steps: int, products: int, runner: Runner | None = None) -> Any:
+    """Trains once, from the same seed as every other time; returns the weights at the end."""
+    if runner is None:
+        pl.seed_everything(7)
+    module = make_module(pl, products, runner)
     with tempfile.TemporaryDirectory() as root:
-        make_trainer(pl, root, callbacks, steps).fit(module, make_loader(steps), make_loader(2))
-    began = module.began
-    return Outcome(
-        wall=module.ended[0] - began[0],
-        cpu=module.ended[1] - began[1],
-        end=module.closed - module.ended[0],
-        weights=[parameter.tolist() for parameter in module.parameters()],
-    )
+        trainer = make_trainer(pl, root, callbacks, steps)
+        if runner is not None:
+            runner.begin()
+        trainer.fit(module, make_loader(steps), make_loader(2))
+    return [parameter.tolist() for parameter in module.parameters()]
+
+
+def run_relay(
+    pl: Any, names: list[str], stretches: int, products: int, tick: Callable[[], None]
+) -> list[Runner]:
+    """Trains with each set of callbacks, in turns.
+
+    The first stretch pays for imports, caches and the start of `fit`, and a last turn for its end; both are
+    left out of what the runners hold in `wall` and `cpu`.
+    """
+    rounds = TURNS * (stretches + 1) + 1
+    relay = Relay(names, rounds)
+    runners = [Runner(name, relay, variants(pl)[name](), 1 / len(names)) for name in names]
+    faults: list[BaseException] = []
+
+    def run(runner: Runner) -> None:
+        try:
+            train(pl, runner.callbacks, (stretches + 1) * VALIDATE_EVERY, products, runner)
+        except BaseException as fault:  # shown by the main thread, which would wait for ever
+            faults.append(fault)
+            relay.hand_on()
+
+    threads = [threading.Thread(target=run, args=(runner,), daemon=True) for runner in runners]
+    for thread in threads:
+        thread.start()
+    relay.hand_on()
+    for _ in range(rounds * len(names) + 1):
+        relay.done.acquire()
+        if faults:
+            raise faults[0]
+        tick()
+    for thread in threads:
+        thread.join()
+    for runner in runners:
+        del runner.wall[:TURNS], runner.cpu[:TURNS]
+    return runners
 
 
 def hook_costs(pl: Any, calls: int) -> dict[str, tuple[float, float]]:
@@ -199,21 +314,29 @@ def hook_costs(pl: Any, calls: int) -> dict[str, tuple[float, float]]:
     return found
 
 
-def interval(ratios: list[float], *, draws: int = 4000) -> tuple[float, float, float]:
-    """The median ratio, and a bootstrap interval of it that holds 95 %."""
-    values = np.asarray(ratios)
-    rng = np.random.default_rng(0)
-    medians = np.median(rng.choice(values, (draws, len(values))), axis=1)
-    lower, upper = np.quantile(medians, [0.025, 0.975])
-    return float(np.median(values)), float(lower), float(upper)
+def interval(
+    ours: np.ndarray, none: np.ndarray, statistic: Callable[[np.ndarray, np.ndarray], np.ndarray]
+) -> str:
+    """A statistic of two sets of times, and its 95 % bootstrap interval over the stretches."""
+    drawn = np.random.default_rng(0).integers(0, len(ours), (4000, len(ours)))
+    lower, upper = np.quantile(statistic(ours[drawn], none[drawn]), [0.025, 0.975])
+    return f"{float(statistic(ours, none)):.4f} [{lower:.4f}, {upper:.4f}]"
 
 
-def compare(pl: Any, step_ms: float, steps: int, rounds: int, console: Console) -> None:
-    """Runs all rounds for one length of step, and prints the table."""
+def median_speed(ours: np.ndarray, none: np.ndarray) -> np.ndarray:
+    """Median over the stretches of the speed with callbacks over that without."""
+    return np.median(none / ours, axis=-1)
+
+
+def total_speed(ours: np.ndarray, none: np.ndarray) -> np.ndarray:
+    """Speed over all stretches together."""
+    return none.sum(axis=-1) / ours.sum(axis=-1)
+
+
+def compare(pl: Any, step_ms: float, names: list[str], stretches: int, console: Console) -> None:
+    """Runs all stretches for one length of step, and prints the table."""
     one = max(time_products(50) / 50, 1e-9)
     products = max(1, round(step_ms / 1e3 / one))
-    names = list(variants(pl))
-    outcomes: dict[str, list[Outcome]] = {name: [] for name in names}
     columns = (
         *Progress.get_default_columns()[:2],
         MofNCompleteColumn(),
@@ -221,31 +344,34 @@ def compare(pl: Any, step_ms: float, steps: int, rounds: int, console: Console) 
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console) as progress:
-        task = progress.add_task(f"{step_ms:g} ms steps", total=rounds * len(names))
-        train(pl, [], min(steps, VALIDATE_EVERY), products)  # the first run pays for imports and caches
-        for number in range(rounds):
-            turn = number % len(names)
-            for name in names[turn:] + names[:turn]:
-                progress.update(task, description=f"{step_ms:g} ms steps: {name}")
-                outcomes[name].append(train(pl, variants(pl)[name](), steps, products))
-                progress.advance(task)
-    none = outcomes["nothing"]
-    print(f"\nSteps of about {step_ms:g} ms, {steps} in a run, {rounds} rounds")
-    print(row("", "ms/step", "speed / nothing", "95 % interval", "CPU / nothing", "end, ms", "weights"))
-    for name in names:
-        runs = outcomes[name]
-        speed, lower, upper = interval([a.wall / b.wall for a, b in zip(none, runs, strict=True)])
-        cpu = statistics.median(b.cpu / a.cpu for a, b in zip(none, runs, strict=True))
-        each = 1e3 * statistics.median(run.wall for run in runs) / (steps - 1)
-        end = 1e3 * statistics.median(run.end for run in runs)
-        same = "identical" if all(run.weights == none[0].weights for run in runs) else "DIFFERENT"
-        span = f"{lower:.4f} - {upper:.4f}"
-        print(row(name, f"{each:.3f}", f"{speed:.4f}", span, f"{cpu:.4f}", f"{end:.1f}", same))
+        turns = (TURNS * (stretches + 1) + 1) * len(names) + 1
+        task = progress.add_task(f"{step_ms:g} ms steps", total=turns)
+        runners = run_relay(pl, names, stretches, products, lambda: progress.advance(task))
+    weights = {name: train(pl, variants(pl)[name](), 4 * VALIDATE_EVERY, 1) for name in names}
+    wall = {runner.name: np.reshape(runner.wall, (stretches, TURNS)).sum(1) for runner in runners}
+    cpu = {runner.name: np.reshape(runner.cpu, (stretches, TURNS)).sum(1) for runner in runners}
+    none = names[0]
+    print(f"\nSteps of about {step_ms:g} ms, {stretches} stretches of {VALIDATE_EVERY} and a validation")
+    print(row("", "ms/stretch", "speed / nothing", "over all", "processor time", "end, ms", "weights"))
+    for runner in runners:
+        name = runner.name
+        same = "identical" if weights[name] == weights[none] else "DIFFERENT"
+        print(
+            row(
+                name,
+                f"{1e3 * np.median(wall[name]):.1f}",
+                interval(wall[name], wall[none], median_speed),
+                interval(wall[name], wall[none], total_speed),
+                interval(cpu[none], cpu[name], median_speed),
+                f"{1e3 * runner.end:.1f}",
+                same,
+            )
+        )
 
 
 def row(name: str, *cells: str) -> str:
     """A line of the table."""
-    widths = (9, 17, 18, 15, 9, 11)
+    widths = (11, 25, 25, 25, 9, 11)
     return f"{name:20}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
 
 
@@ -255,8 +381,8 @@ def main(arguments: list[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--step-ms", type=float, nargs="+", default=[10.0], help="length of a training step")
-    parser.add_argument("--steps", type=int, default=600, help="steps in a run")
-    parser.add_argument("--rounds", type=int, default=10, help="runs with each set of callbacks")
+    parser.add_argument("--stretches", type=int, default=150, help="of 50 steps, each set of callbacks")
+    parser.add_argument("--only", nargs="+", help="sets of callbacks, beside nothing and nothing again")
     parser.add_argument("--threads", type=int, default=1, help="threads of PyTorch")
     parser.add_argument(
         "--flavour", default="lightning.pytorch", choices=["lightning.pytorch", "pytorch_lightning"]
@@ -264,16 +390,20 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="a short run that measures nothing of use")
     options = parser.parse_args(arguments)
     if options.quick:
-        options.step_ms, options.steps, options.rounds = [0.2], VALIDATE_EVERY, 2
-    options.steps = max(1, round(options.steps / VALIDATE_EVERY)) * VALIDATE_EVERY  # ends with a validation
+        options.step_ms, options.stretches = [0.2], 3
     torch.set_num_threads(options.threads)
     warnings.filterwarnings("ignore")
     pl = importlib.import_module(options.flavour)
     for name in LOGGERS:
         logging.getLogger(name).setLevel(logging.ERROR)
     console = Console(stderr=True)
+    names = list(variants(pl))
+    if options.only:
+        if unknown := set(options.only) - set(names):
+            parser.error(f"expected --only to name some of {names}, got {sorted(unknown)}")
+        names = [name for name in names if name in {*names[:2], *options.only}]
     for step_ms in options.step_ms:
-        compare(pl, step_ms, options.steps, options.rounds, console)
+        compare(pl, step_ms, names, options.stretches, console)
     print(f"\n{'own time of a hook, microseconds':46}{'median':>9}{'least':>9}")
     for hook, (median, least) in hook_costs(pl, 100 if options.quick else 2000).items():
         print(f"{hook:46}{median:9.2f}{least:9.2f}")
