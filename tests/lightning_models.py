@@ -150,6 +150,10 @@ class FakeFitter:
     def pending(self):
         return self._left is not None
 
+    @property
+    def due(self):
+        return self._left is not None
+
     def submit(self, request):
         self.requests.append(request)
         self._left = type(self).delay
