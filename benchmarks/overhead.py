@@ -3,16 +3,18 @@
 One trainer for each set of callbacks trains the same model on the same data, all in one process, and they
 take turns step by step, in an order drawn anew for every round; validation comes every 50 steps. So what
 disturbs the machine for longer than a few steps disturbs all of them, and falls out of the ratios between
-their times for the same 50 steps and the validation after them. A training step is padded with real work,
-matrix products, to the length asked for. The fitting process is stopped while others have their turn, and
-rationed by the monitor's own part of the time: all that it disturbs is charged to the monitor. Intervals are
-bootstraps over the stretches of 50 steps, of the median of the ratios, and of the ratio of the totals, in
-which rare costs count fully and stalls of the machine too. "Nothing again" is the same as nothing, and shows
-the noise. What a callback does once, at the end of a fit, is a column of its own.
+their times for the same 50 steps and the validation after them. Several such relays, with trainers made anew,
+tell apart what a callback costs from where its trainer happens to lie in memory. A training step is padded
+with real work, matrix products, to the length asked for. The fitting process is stopped while others have
+their turn, and rationed by the monitor's own part of the time: all that it disturbs is charged to the
+monitor, but for its start, once a run. Intervals are bootstraps over relays and stretches of 50 steps, of
+the median of the ratios, and of the ratio of the totals, in which rare costs count fully and stalls of the
+machine too. "Nothing again" is the same as nothing, and shows the noise. What a callback does once, at the
+end of a fit, is a column of its own.
 
     python benchmarks/overhead.py                       # 10 ms steps
     python benchmarks/overhead.py --step-ms 1 10 100
-    python benchmarks/overhead.py --only ScalingLawMonitor --stretches 300
+    python benchmarks/overhead.py --only ScalingLawMonitor --relays 20
     python benchmarks/overhead.py --quick               # does it run at all
 """
 
@@ -43,6 +45,7 @@ from foretrain.lightning import ScalingLawMonitor
 VALIDATE_EVERY = 50
 TURN = 1  # steps; must divide the above
 TURNS = VALIDATE_EVERY // TURN
+WARM_UP = 5  # stretches that are not counted: imports, caches, and the fitting process starting up once
 BATCH = 8
 WIDTH = 32
 LOGGERS = ("lightning", "lightning.pytorch", "lightning.fabric", "pytorch_lightning")
@@ -195,6 +198,7 @@ def variants(pl: Any) -> dict[str, Callable[[], list[Any]]]:
         "nothing again": list,
         "an empty callback": lambda: [pl.Callback()],
         "ScalingLawMonitor": lambda: [ScalingLawMonitor(final_wait=0)],
+        "without fits": lambda: [ScalingLawMonitor(fit=False)],
         "LearningRateMonitor": lambda: [pl.callbacks.LearningRateMonitor(logging_interval="step")],
         "ThroughputMonitor": lambda: [
             pl.callbacks.ThroughputMonitor(batch_size_fn=lambda batch: batch[0].size(0))
@@ -245,17 +249,17 @@ def run_relay(
 ) -> list[Runner]:
     """Trains with each set of callbacks, in turns.
 
-    The first stretch pays for imports, caches and the start of `fit`, and a last turn for its end; both are
-    left out of what the runners hold in `wall` and `cpu`.
+    The first stretches pay for imports, caches and the start of `fit` and of the fitting process, and a last
+    turn for the end; they are left out of what the runners hold in `wall` and `cpu`.
     """
-    rounds = TURNS * (stretches + 1) + 1
+    rounds = TURNS * (stretches + WARM_UP) + 1
     relay = Relay(names, rounds)
     runners = [Runner(name, relay, variants(pl)[name](), 1 / len(names)) for name in names]
     faults: list[BaseException] = []
 
     def run(runner: Runner) -> None:
         try:
-            train(pl, runner.callbacks, (stretches + 1) * VALIDATE_EVERY, products, runner)
+            train(pl, runner.callbacks, (stretches + WARM_UP) * VALIDATE_EVERY, products, runner)
         except BaseException as fault:  # shown by the main thread, which would wait for ever
             faults.append(fault)
             relay.hand_on()
@@ -272,7 +276,7 @@ def run_relay(
     for thread in threads:
         thread.join()
     for runner in runners:
-        del runner.wall[:TURNS], runner.cpu[:TURNS]
+        del runner.wall[: WARM_UP * TURNS], runner.cpu[: WARM_UP * TURNS]
     return runners
 
 
@@ -317,10 +321,18 @@ def hook_costs(pl: Any, calls: int) -> dict[str, tuple[float, float]]:
 def interval(
     ours: np.ndarray, none: np.ndarray, statistic: Callable[[np.ndarray, np.ndarray], np.ndarray]
 ) -> str:
-    """A statistic of two sets of times, and its 95 % bootstrap interval over the stretches."""
-    drawn = np.random.default_rng(0).integers(0, len(ours), (4000, len(ours)))
-    lower, upper = np.quantile(statistic(ours[drawn], none[drawn]), [0.025, 0.975])
-    return f"{float(statistic(ours, none)):.4f} [{lower:.4f}, {upper:.4f}]"
+    """A statistic of two sets of times, shape (relays, stretches), and its 95 % interval.
+
+    A bootstrap of whole relays, and of stretches within them: where a trainer's objects lie in memory makes
+    it faster or slower by half a per cent for as long as it lives.
+    """
+    relays, stretches = ours.shape
+    rng = np.random.default_rng(0)
+    relay = rng.integers(0, relays, (4000, relays, 1))
+    stretch = rng.integers(0, stretches, (4000, relays, stretches))
+    drawn = (values[relay, stretch].reshape(4000, -1) for values in (ours, none))
+    lower, upper = np.quantile(statistic(*drawn), [0.025, 0.975])
+    return f"{float(statistic(ours.ravel(), none.ravel())):.4f} [{lower:.4f}, {upper:.4f}]"
 
 
 def median_speed(ours: np.ndarray, none: np.ndarray) -> np.ndarray:
@@ -333,8 +345,8 @@ def total_speed(ours: np.ndarray, none: np.ndarray) -> np.ndarray:
     return none.sum(axis=-1) / ours.sum(axis=-1)
 
 
-def compare(pl: Any, step_ms: float, names: list[str], stretches: int, console: Console) -> None:
-    """Runs all stretches for one length of step, and prints the table."""
+def compare(pl: Any, step_ms: float, names: list[str], relays: int, stretches: int, console: Console) -> None:
+    """Runs all relays for one length of step, and prints the table."""
     one = max(time_products(50) / 50, 1e-9)
     products = max(1, round(step_ms / 1e3 / one))
     columns = (
@@ -344,17 +356,27 @@ def compare(pl: Any, step_ms: float, names: list[str], stretches: int, console: 
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console) as progress:
-        turns = (TURNS * (stretches + 1) + 1) * len(names) + 1
+        turns = relays * ((TURNS * (stretches + WARM_UP) + 1) * len(names) + 1)
         task = progress.add_task(f"{step_ms:g} ms steps", total=turns)
-        runners = run_relay(pl, names, stretches, products, lambda: progress.advance(task))
+        runs: list[dict[str, Runner]] = []
+        for number in range(relays):
+            order = [names[i] for i in np.random.default_rng(number).permutation(len(names))]
+            found = run_relay(pl, order, stretches, products, lambda: progress.advance(task))
+            runs.append({runner.name: runner for runner in found})
     weights = {name: train(pl, variants(pl)[name](), 4 * VALIDATE_EVERY, 1) for name in names}
-    wall = {runner.name: np.reshape(runner.wall, (stretches, TURNS)).sum(1) for runner in runners}
-    cpu = {runner.name: np.reshape(runner.cpu, (stretches, TURNS)).sum(1) for runner in runners}
+
+    def times(name: str, clock: str) -> np.ndarray:
+        return np.array([np.reshape(getattr(run[name], clock), (stretches, TURNS)).sum(1) for run in runs])
+
+    wall = {name: times(name, "wall") for name in names}
+    cpu = {name: times(name, "cpu") for name in names}
     none = names[0]
-    print(f"\nSteps of about {step_ms:g} ms, {stretches} stretches of {VALIDATE_EVERY} and a validation")
+    print(
+        f"\nSteps of about {step_ms:g} ms, {relays} relays of {stretches} stretches of {VALIDATE_EVERY} "
+        "and a validation"
+    )
     print(row("", "ms/stretch", "speed / nothing", "over all", "processor time", "end, ms", "weights"))
-    for runner in runners:
-        name = runner.name
+    for name in names:
         same = "identical" if weights[name] == weights[none] else "DIFFERENT"
         print(
             row(
@@ -363,7 +385,7 @@ def compare(pl: Any, step_ms: float, names: list[str], stretches: int, console: 
                 interval(wall[name], wall[none], median_speed),
                 interval(wall[name], wall[none], total_speed),
                 interval(cpu[none], cpu[name], median_speed),
-                f"{1e3 * runner.end:.1f}",
+                f"{1e3 * statistics.median(run[name].end for run in runs):.1f}",
                 same,
             )
         )
@@ -381,7 +403,8 @@ def main(arguments: list[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--step-ms", type=float, nargs="+", default=[10.0], help="length of a training step")
-    parser.add_argument("--stretches", type=int, default=150, help="of 50 steps, each set of callbacks")
+    parser.add_argument("--relays", type=int, default=8, help="each with trainers of its own")
+    parser.add_argument("--stretches", type=int, default=20, help="of 50 steps, in each relay")
     parser.add_argument("--only", nargs="+", help="sets of callbacks, beside nothing and nothing again")
     parser.add_argument("--threads", type=int, default=1, help="threads of PyTorch")
     parser.add_argument(
@@ -390,7 +413,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="a short run that measures nothing of use")
     options = parser.parse_args(arguments)
     if options.quick:
-        options.step_ms, options.stretches = [0.2], 3
+        options.step_ms, options.relays, options.stretches = [0.2], 2, 3
     torch.set_num_threads(options.threads)
     warnings.filterwarnings("ignore")
     pl = importlib.import_module(options.flavour)
@@ -403,7 +426,7 @@ def main(arguments: list[str] | None = None) -> None:
             parser.error(f"expected --only to name some of {names}, got {sorted(unknown)}")
         names = [name for name in names if name in {*names[:2], *options.only}]
     for step_ms in options.step_ms:
-        compare(pl, step_ms, names, options.stretches, console)
+        compare(pl, step_ms, names, options.relays, options.stretches, console)
     print(f"\n{'own time of a hook, microseconds':46}{'median':>9}{'least':>9}")
     for hook, (median, least) in hook_costs(pl, 100 if options.quick else 2000).items():
         print(f"{hook:46}{median:9.2f}{least:9.2f}")
