@@ -95,12 +95,13 @@ class CurveModel:
         """80% interval of the irreducible error, in the metric's unit; None where no law can be told."""
         if self.average is None:
             return None
-        floor = self.average.shapes.floor
-        order = np.argsort(floor, kind="stable")
-        shares = np.cumsum((self.average.windows @ self.average.weights)[order])
-        low, high = np.interp([0.1, 0.9], shares, floor[order])
-        unit = float(_held(np.array(self.level)))
-        return float(low) * unit, float(high) * unit
+        found = self.average
+        floors = (found.shapes.floor * _held(found.levels)).ravel()
+        shares = (found.windows[:, None] * found.weights).ravel()
+        order = np.argsort(floors, kind="stable")
+        below = np.cumsum(shares[order]) - shares[order] / 2  # a shape stands for those around it, too
+        low, high = np.interp([0.1, 0.9], below, floors[order])
+        return float(low), float(high)
 
     def share(self, law: str) -> float:
         """The weight of one law in the average, 0 to 1."""
@@ -198,10 +199,11 @@ def model_curve(x: Array, y: Array, *, y_se: Array | None = None) -> CurveModel:
 
 def _precision(log_x: Array, log_y: Array, y_se: Array) -> Array:
     """What points of known standard error count: no point more than the misfit of the laws allows."""
-    even = np.full(len(WINDOWS), 1.0 / len(WINDOWS))
-    misfit = average(log_x - log_x[-1], log_y, np.ones_like(log_y), even, COARSE).residual
     with np.errstate(divide="ignore"):
         variance = np.exp(2.0 * np.clip(np.log(y_se) - log_y, -30.0, 30.0))
+    first = 1.0 / (variance + float(np.median(variance)))
+    even = np.full(len(WINDOWS), 1.0 / len(WINDOWS))
+    misfit = average(log_x - log_x[-1], log_y, first / first.mean(), even, COARSE).residual
     precision = 1.0 / (variance + 4.0 * misfit**2 + 1e-12)
     return np.asarray(precision / precision.mean())
 
