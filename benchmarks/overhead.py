@@ -318,6 +318,35 @@ def hook_costs(pl: Any, calls: int) -> dict[str, tuple[float, float]]:
     return found
 
 
+def own_share(pl: Any, products: int, steps: int) -> tuple[float, dict[str, float]]:
+    """The part of a training's wall clock that our hooks take, and the median microseconds of each."""
+    spent: dict[str, list[float]] = {}
+
+    class Timed(ScalingLawMonitor):
+        """Adds up the time in every hook."""
+
+    def timed(name: str) -> Callable[..., Any]:
+        hook = getattr(ScalingLawMonitor, name)
+        times = spent.setdefault(name, [])
+
+        def run(self: Any, *args: Any, **kwargs: Any) -> Any:
+            start = time.perf_counter()
+            try:
+                return hook(self, *args, **kwargs)
+            finally:
+                times.append(time.perf_counter() - start)
+
+        return run
+
+    for name in ("on_train_batch_end", "on_before_optimizer_step", "on_validation_end"):
+        setattr(Timed, name, timed(name))
+    start = time.perf_counter()
+    train(pl, [Timed(final_wait=0)], steps, products)
+    whole = time.perf_counter() - start
+    medians = {name: 1e6 * statistics.median(times) for name, times in spent.items()}
+    return sum(map(sum, spent.values())) / whole, medians
+
+
 def interval(
     ours: np.ndarray, none: np.ndarray, statistic: Callable[[np.ndarray, np.ndarray], np.ndarray]
 ) -> str:
@@ -363,6 +392,7 @@ def compare(pl: Any, step_ms: float, names: list[str], relays: int, stretches: i
             order = [names[i] for i in np.random.default_rng(number).permutation(len(names))]
             found = run_relay(pl, order, stretches, products, lambda: progress.advance(task))
             runs.append({runner.name: runner for runner in found})
+    part, medians = own_share(pl, products, 40 * VALIDATE_EVERY if relays > 2 else VALIDATE_EVERY)
     weights = {name: train(pl, variants(pl)[name](), 4 * VALIDATE_EVERY, 1) for name in names}
 
     def times(name: str, clock: str) -> np.ndarray:
@@ -389,6 +419,8 @@ def compare(pl: Any, step_ms: float, names: list[str], relays: int, stretches: i
                 same,
             )
         )
+    told = ", ".join(f"{name} {value:.0f} us" for name, value in medians.items())
+    print(f"Inside the monitor's own hooks: {100 * part:.2f} % of the wall clock (medians: {told})")
 
 
 def row(name: str, *cells: str) -> str:
