@@ -9,6 +9,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from foretrain.laws.law import SATURATION, Array
+from foretrain.laws.numerics import within_decade
 from foretrain.regions import AT_GUESS, checked_interval, checked_level, checked_logs
 from foretrain.status import FitStatus
 
@@ -164,7 +165,7 @@ def doubts(
         FitStatus.FASTER_THAN_POWER_LAW: low <= 0 and bends_down(log_x, log_y),
         FitStatus.AT_RANDOM_GUESS: guess is not None
         and float(np.median(log_y[-3:])) > np.log(AT_GUESS) + np.log(guess),
-        FitStatus.SHORT_RANGE: log_x[-1] - log_x[0] < DECADE - 1e-9,
+        FitStatus.SHORT_RANGE: within_decade(np.asarray(x, dtype=float)),
         FitStatus.FLOOR_NOT_IDENTIFIED: floor_interval is not None and high - low > 0.5 * float(np.min(y)),
         FitStatus.EXPONENT_AT_BOUND: _at_bound(exponent, exponent_bounds),
         FitStatus.UNCALIBRATED: n_scores == 0,

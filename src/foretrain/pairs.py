@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 
 from foretrain.fitting import safe_log
 from foretrain.laws.joint import EXPONENTS
 from foretrain.laws.law import Array, power
+from foretrain.laws.linear import best_nonnegative
 
 TEMPER = 2.0
 """A pair of exponents counts its mean squared residual to the power -TEMPER, however many points there are:
@@ -141,8 +141,11 @@ def average_pairs(x: Array, v: Array, w: Array) -> PairAverage:
     products, moments = features @ features.T, features @ np.sqrt(w)
     rows = np.stack([np.zeros_like(alpha), 1 + alpha, 1 + k + beta], axis=1)
     gram = products[rows[:, :, None], rows[:, None, :]]
-    solution, rss = _solve(gram, moments[rows], total)
-    log_share = -TEMPER * np.log(np.maximum(rss, 0.0) / total + RESOLUTION**2)
+    moment = moments[rows]
+    solution = best_nonnegative(gram, moment, total)
+    fitted = np.einsum("mk,mkl,ml->m", solution, gram, solution)
+    fitted -= 2.0 * np.einsum("mk,mk->m", solution, moment)
+    log_share = -TEMPER * np.log(np.maximum(total + fitted, 0.0) / total + RESOLUTION**2)
     log_share += log_prior(EXPONENTS[alpha], EXPONENTS[beta])
     share = np.exp(log_share - log_share.max())
     kept = share > NEGLIGIBLE
@@ -153,21 +156,3 @@ def average_pairs(x: Array, v: Array, w: Array) -> PairAverage:
         gram=gram[kept],
         norm=norm[rows][kept] / np.sqrt(total),
     )
-
-
-def _solve(gram: Array, moment: Array, total: float) -> tuple[Array, Array]:
-    """The best non-negative coefficients and what they leave; every active set is tried in closed form."""
-    m, k = moment.shape
-    best, best_rss = np.zeros((m, k)), np.full(m, total)
-    for size in range(1, k + 1):
-        for active in combinations(range(k), size):
-            index = np.array(active)
-            sub = gram[:, index[:, None], index] + 1e-13 * np.eye(size)
-            solution = np.linalg.solve(sub, moment[:, index, None])[..., 0]
-            rss = total - np.einsum("ms,ms->m", solution, moment[:, index])
-            better = (solution >= 0).all(axis=1) & (rss < best_rss)
-            best[better] = 0.0
-            best[np.ix_(better, index)] = solution[better]
-            best_rss[better] = rss[better]
-    fitted = np.einsum("mk,mkl,ml->m", best, gram, best) - 2.0 * np.einsum("mk,mk->m", best, moment)
-    return best, np.asarray(total + fitted)

@@ -202,8 +202,7 @@ def _precision(log_x: Array, log_y: Array, y_se: Array) -> Array:
     with np.errstate(divide="ignore"):
         variance = np.exp(2.0 * np.clip(np.log(y_se) - log_y, -30.0, 30.0))
     first = 1.0 / (variance + float(np.median(variance)))
-    even = np.full(len(WINDOWS), 1.0 / len(WINDOWS))
-    misfit = average(log_x - log_x[-1], log_y, first / first.mean(), even, COARSE).residual
+    misfit = average(log_x - log_x[-1], log_y, first / first.mean(), _evenly(), COARSE).residual
     precision = 1.0 / (variance + 4.0 * misfit**2 + 1e-12)
     return np.asarray(precision / precision.mean())
 
@@ -211,7 +210,6 @@ def _precision(log_x: Array, log_y: Array, y_se: Array) -> Array:
 def _past_forecasts(log_x: Array, log_y: Array, precision: Array) -> list[tuple[Array, Array]]:
     """For each origin, what came minus what each window said, shape (k, n), and the distances in ln x."""
     found = []
-    even = np.full(len(WINDOWS), 1.0 / len(WINDOWS))
     for divisor in ORIGINS:
         cut = int((log_x <= log_x[-1] - np.log(divisor)).sum())
         if cut < MIN_PAST:
@@ -220,15 +218,20 @@ def _past_forecasts(log_x: Array, log_y: Array, precision: Array) -> list[tuple[
         z = log_x[cut:] - origin
         near = z <= max(np.log(REACH), float(z[0]))
         u = log_x[:cut] - origin
-        then = average(u, log_y[:cut], precision[:cut], even, COARSE)
+        then = average(u, log_y[:cut], precision[:cut], _evenly(), COARSE)
         found.append((log_y[cut:][near] - then.by_window(COARSE.logs(z[near])), z[near]))
     return found
+
+
+def _evenly() -> Array:
+    """Every window counts the same."""
+    return np.full(len(WINDOWS), 1.0 / len(WINDOWS))
 
 
 def _window_shares(past: list[tuple[Array, Array]]) -> Array:
     """What each window counts: the inverse of how far off its past forecasts were, shape (k,), sum 1."""
     if not past:
-        return np.full(len(WINDOWS), 1.0 / len(WINDOWS))
+        return _evenly()
     off = np.sqrt(np.mean([np.mean(error**2, axis=1) for error, _ in past], axis=0))
     share = (off + 0.1 * off.mean() + 1e-9) ** -min(1.0, len(past) / 3)
     return np.asarray(share / share.sum())
