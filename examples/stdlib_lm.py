@@ -124,8 +124,12 @@ class ByteLM(LightningModule):
         nn.init.zeros_(self.next_byte.weight)
 
     def size(self) -> int:
-        """Parameters without the embeddings, whose share would change with the width (Kaplan et al. 2020)."""
-        return sum(p.numel() for p in self.block.parameters())
+        """Parameters that multiply at every byte: the block and the head, without the embedding tables.
+
+        Tables that are only looked up would add a share that changes with the width. The head computes: without
+        it small models look smaller than they act, and the law of size bends (Porian et al. 2024, section 3).
+        """
+        return sum(p.numel() for part in (self.block, self.next_byte) for p in part.parameters())
 
     def loss(self, windows: Tensor) -> Tensor:
         """Mean cross-entropy of the next byte, in nats."""

@@ -38,11 +38,11 @@ def test_windows_do_not_overlap_and_batches_are_their_rows():
     assert len(stdlib_lm.Windows(bytes(65 * 100), limit=7)) == 7
 
 
-def test_size_leaves_the_embeddings_out():
+def test_size_counts_the_head_and_leaves_the_embeddings_out():
     model = stdlib_lm.ByteLM(24)
-    outside = sum(p.numel() for p in (*model.byte.parameters(), *model.place.parameters()))
-    outside += sum(p.numel() for p in (*model.norm.parameters(), *model.next_byte.parameters()))
+    outside = sum(p.numel() for part in (model.byte, model.place, model.norm) for p in part.parameters())
     assert model.size() == sum(p.numel() for p in model.parameters()) - outside
+    assert model.size() == 12 * 24**2 + 4 * 24 + 256 * 24
     assert float(model.loss(torch.zeros(2, 65, dtype=torch.uint8))) == pytest.approx(
         5.545, abs=0.01
     )  # ln 256
