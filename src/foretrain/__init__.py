@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from foretrain.projection import Forecast, forecast, forecast_joint
     from foretrain.regions import label_regions
     from foretrain.resampling import resample_curve, resample_joint
+    from foretrain.run_projection import forecast_run
 
 __version__ = "0.1.0.dev0"
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "fit_growth",
     "forecast",
     "forecast_joint",
+    "forecast_run",
     "label_regions",
     "resample_curve",
     "resample_joint",
@@ -33,6 +35,7 @@ _HOMES = {
     "fit_growth": "frontier",
     "forecast": "projection",
     "forecast_joint": "projection",
+    "forecast_run": "run_projection",
     "label_regions": "regions",
     "resample_curve": "resampling",
     "resample_joint": "resampling",

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from foretrain.family import family_moments
+from foretrain.inputs import check_levels, positive, same_length
 from foretrain.laws.law import Array
 from foretrain.report import Band, NamedProjection
 from foretrain.status import FitStatus
@@ -44,7 +45,7 @@ class Forecast:
 
 def band(moments: Moments, x: Array, levels: Sequence[float], *, digits: int = 6) -> Band:
     """The projected error and its intervals along x, rounded to `digits` significant ones."""
-    result = _forecast(*moments, tuple(levels), ())
+    result = intervals(*moments, tuple(levels), ())
 
     def told(values: Array) -> tuple[float, ...]:
         return tuple(float(f"{value:.{digits}g}") for value in values)
@@ -67,7 +68,7 @@ def named_projection(
     doubts: tuple[str, ...] = (),
 ) -> NamedProjection:
     """The projected error and its intervals at one named scale."""
-    result = _forecast(*moments, tuple(levels), ())
+    result = intervals(*moments, tuple(levels), ())
     return NamedProjection(
         name=name,
         params=params,
@@ -79,45 +80,10 @@ def named_projection(
     )
 
 
-def _positive(name: str, values: ArrayLike) -> Array:
-    try:
-        array = np.asarray(values, dtype=float)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"Expected `{name}` to be an array of numbers, got {values!r:.80}: {error}."
-        ) from None
-    if array.size == 0:
-        raise ValueError(f"Expected `{name}` to hold at least one number, got none.")
-    bad = ~(np.isfinite(array) & (array > 0))
-    if bad.any():
-        first = array[bad].flat[0]
-        raise ValueError(
-            f"Expected `{name}` to hold positive, finite numbers, got {float(first)} "
-            f"({int(bad.sum())} of {array.size} are not): leave those points out."
-        )
-    return array
-
-
-def _same_length(**arrays: Array) -> None:
-    shapes = {name: array.shape for name, array in arrays.items()}
-    if any(array.ndim != 1 for array in arrays.values()) or len(set(shapes.values())) > 1:
-        told = ", ".join(f"`{name}` of shape {shape}" for name, shape in shapes.items())
-        raise ValueError(f"Expected one-dimensional arrays of the same length, got {told}.")
-
-
-def _check_levels(levels: Sequence[float]) -> tuple[float, ...]:
-    try:
-        checked = tuple(float(level) for level in levels)
-    except (TypeError, ValueError):
-        checked = ()
-    if not checked or not all(0 < level < 1 for level in checked):
-        raise ValueError(f"Expected `levels` to be numbers between 0 and 1, such as 0.9, got {levels!r}.")
-    return checked
-
-
-def _forecast(
+def intervals(
     mean: Array, deviation: Array, levels: tuple[float, ...], reasons: tuple[FitStatus, ...]
 ) -> Forecast:
+    """The forecast whose log error has this mean and Student's t scale, and what is in doubt about it."""
     with np.errstate(over="ignore", under="ignore"):
         return Forecast(
             median=np.asarray(np.exp(mean)),
@@ -164,18 +130,18 @@ def forecast(
         0.62
     """
     del seed
-    x, y, at = _positive("x", x), _positive("y", y), _positive("at", at)
-    _same_length(x=x, y=y)
-    levels = _check_levels(levels)
+    x, y, at = positive("x", x), positive("y", y), positive("at", at)
+    same_length(x=x, y=y)
+    levels = check_levels(levels)
     order = np.argsort(x, kind="stable")
     given = None
     if y_se is not None:
-        given = _positive("y_se", y_se)
-        _same_length(y=y, y_se=given)
+        given = positive("y_se", y_se)
+        same_length(y=y, y_se=given)
         given = given[order]
     model = model_curve(x[order], y[order], y_se=given)
     mean, deviation = model.log_moments(at.ravel())
-    return _forecast(mean.reshape(at.shape), deviation.reshape(at.shape), levels, model.reasons)
+    return intervals(mean.reshape(at.shape), deviation.reshape(at.shape), levels, model.reasons)
 
 
 @np.errstate(under="ignore")
@@ -206,10 +172,10 @@ def forecast_joint(
         ValueError: If an array holds a number that is not positive and finite, the first three are not
             one-dimensional and equally long, or the last two do not broadcast.
     """
-    n, d, y = _positive("n_params", n_params), _positive("n_data", n_data), _positive("y", y)
-    _same_length(n_params=n, n_data=d, y=y)
-    levels = _check_levels(levels)
-    at_n, at_d = _positive("at_params", at_params), _positive("at_data", at_data)
+    n, d, y = positive("n_params", n_params), positive("n_data", n_data), positive("y", y)
+    same_length(n_params=n, n_data=d, y=y)
+    levels = check_levels(levels)
+    at_n, at_d = positive("at_params", at_params), positive("at_data", at_data)
     try:
         at_n, at_d = np.broadcast_arrays(at_n, at_d)
     except ValueError:
@@ -217,4 +183,4 @@ def forecast_joint(
             f"Expected `at_params` and `at_data` to broadcast, got shapes {at_n.shape} and {at_d.shape}."
         ) from None
     (mean, deviation), model = family_moments(n, d, y, at_n.ravel(), at_d.ravel())
-    return _forecast(mean.reshape(at_n.shape), deviation.reshape(at_n.shape), levels, model.reasons)
+    return intervals(mean.reshape(at_n.shape), deviation.reshape(at_n.shape), levels, model.reasons)

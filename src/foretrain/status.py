@@ -62,6 +62,21 @@ class FitStatus(str, Enum):
         "The best exponent lies at the end of its range, so the form of the law is in doubt. "
         "Leave out the first points, or choose another law.",
     )
+    ANNEALING_ASSUMED = (
+        "annealing_assumed",
+        "The learning rate has hardly fallen yet, so what its decay will gain is taken from published runs. "
+        "Give earlier runs that have decayed theirs, or wait until the rate has fallen.",
+    )
+    ANNEALING_BORROWED = (
+        "annealing_borrowed",
+        "The learning rate has hardly fallen yet, so what its decay will gain is taken from earlier runs. "
+        "Wait until the rate has fallen for this run's own gain.",
+    )
+    NOT_ANNEALED = (
+        "not_annealed",
+        "The learning rate does not fall by then: a run that decays its rate ends lower. "
+        "Compare it only with runs that have not decayed theirs either.",
+    )
     UNCALIBRATED = (
         "uncalibrated",
         "No past forecast of this curve could be scored, so the interval rests on other curves alone. "

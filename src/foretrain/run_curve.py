@@ -1,0 +1,71 @@
+"""One run's points along its learning-rate schedule, ready to be fitted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from foretrain.annealing import MEMORIES, RatePath
+from foretrain.laws.law import Array
+
+CELLS = 48
+"""More points of one curve than this are averaged in cells of ln S."""
+
+
+@dataclass(frozen=True)
+class RunCurve:
+    """One run's points, ready to be fitted.
+
+    Attributes:
+        path: Its learning rate.
+        steps: Optimizer steps of each point, shape (n,), ascending, after warm-up.
+        done: Training done there, `path.done`, of cells the mean in ln S; shape (n,).
+        annealed: `path.annealed` there, for each of `MEMORIES`; shape (k, n).
+        log_y: Log of the metric, shape (n,).
+    """
+
+    path: RatePath
+    steps: Array
+    done: Array
+    annealed: Array
+    log_y: Array
+
+    @classmethod
+    def of(cls, step: Array, y: Array, lr: Array) -> RunCurve:
+        """Sorts the points, leaves out those of warm-up where others are left, and averages many in cells.
+
+        Args:
+            step: Optimizer steps at which y was measured, shape (n,), whole numbers from 1 to T.
+            y: The metric, shape (n,). Positive.
+            lr: Rate of every step, shape (T,). None negative, one positive.
+        """
+        path = RatePath.of(lr)
+        order = np.argsort(step, kind="stable")
+        steps, log_y = np.asarray(step)[order].astype(int), np.log(np.asarray(y, dtype=float)[order])
+        after = steps >= path.warmup_end
+        if after.sum() >= 3:
+            steps, log_y = steps[after], log_y[after]
+        log_done = np.log(np.maximum(path.done(steps), 1e-12))
+        annealed = np.stack([path.annealed(steps, memory) for memory in MEMORIES])
+        if steps.size > CELLS:
+            width = max((log_done[-1] - log_done[0]) / CELLS, 1e-12)
+            cell = np.floor((log_done - log_done[-1]) / width)
+            first = np.concatenate([[0], np.flatnonzero(np.diff(cell)) + 1])
+            many = np.diff(np.append(first, steps.size))
+            log_done, log_y = np.add.reduceat(log_done, first) / many, np.add.reduceat(log_y, first) / many
+            annealed = np.add.reduceat(annealed, first, axis=1) / many
+            steps = steps[np.append(first[1:], steps.size) - 1]
+        return cls(path, steps, np.exp(log_done), annealed, log_y)
+
+    def until(self, done: float) -> RunCurve:
+        """The points up to so much training, at least one."""
+        count = max(int((self.done <= done).sum()), 1)
+        return RunCurve(
+            self.path, self.steps[:count], self.done[:count], self.annealed[:, :count], self.log_y[:count]
+        )
+
+    @property
+    def end(self) -> float:
+        """Training done by the last planned step."""
+        return float(self.path.done(np.array([self.path.rates.size]))[0])
