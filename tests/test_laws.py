@@ -27,6 +27,7 @@ TRUE = {
     "repeated_data": (1.87, 521.0, 1488.0, 0.35, 0.36, 15.4, 5.3),
     "pruning": (0.06, 12.0, 0.8, 0.004),
     "model_growth": (100.0, 0.68),
+    "annealing": (2.6, 0.6, 0.13, 0.45),
 }
 ABLE_TO_RISE = {"broken_power_1": (0.4, 8.0, 0.3, -0.8, 5e3, 0.5)}
 
@@ -35,6 +36,9 @@ def places(law):
     """Where a law is tried: 60 points along one axis, a grid along two or three."""
     if law.name == "pruning":
         return np.geomspace(3e-4, 1.0, 40)[None]
+    if law.name == "annealing":
+        left, trained = np.meshgrid(np.linspace(0.1, 1.0, 6), np.geomspace(0.5, 50.0, 10))
+        return np.stack([left.ravel(), trained.ravel()])
     if law.n_axes == 1:
         return np.geomspace(1e2, 1e6, 60)[None]
     if law.n_axes == 3:

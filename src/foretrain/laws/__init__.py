@@ -1,5 +1,6 @@
 """The laws, by name."""
 
+from foretrain.laws.annealing import AnnealingLaw
 from foretrain.laws.bounded import M3Law, M4Law
 from foretrain.laws.broken import BrokenPowerLaw1, BrokenPowerLaw2
 from foretrain.laws.curves import ExponentialLaw, InverseLogLaw, ModelGrowthLaw
@@ -16,7 +17,7 @@ LAWS: dict[str, Law] = {
         *(PowerLaw(), PowerLawFloor(), ShiftedPowerLawFloor(), M3Law(), M4Law()),
         *(BrokenPowerLaw1(), BrokenPowerLaw2(), ExponentialLaw(), InverseLogLaw()),
         *(ChinchillaLaw(), GadreLaw(), KaplanLaw(), RosenfeldLaw(), RepeatedDataLaw()),
-        *(PruningLaw(), ModelGrowthLaw()),
+        *(PruningLaw(), ModelGrowthLaw(), AnnealingLaw()),
     )
 }
 
