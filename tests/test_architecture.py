@@ -26,7 +26,6 @@ MAY_IMPORT = {
     "freezing": {"laws"},
     "fitting": {"freezing", "laws", "status"},
     "annealing_fit": {"laws"},
-    "annealing_fit": {"laws"},
     "averaging": {"laws"},
     "uncertainty": {"averaging", "laws", "doubts", "status"},
     "pairs": {"laws", "fitting"},
