@@ -7,6 +7,11 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from foretrain.axes import Counts
+from foretrain.knots import splice
+from foretrain.schedule import Schedule
+
+NOT_RECORDED = "not recorded"
+"""Why a schedule is unknown where the records do not tell it."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +24,8 @@ class RunInfo:
         study: Name of the study, the set of runs that are compared.
         attempt: 1 for the first process that trained this run, 2 for the one that resumed it, and so on.
         conventions: How things were counted, by name ("params", "samples", "tokens", "flops", "metric",
-            "schedule"): runs that differ in what enters a fit are never fitted together.
+            "schedule"): runs that differ in what enters a fit are never fitted together. Only "schedule", the
+            learning-rate schedulers by class, is a description.
         planned: What the run will have used when it ends as planned; None where the plan has no end.
         continues: The run and step that this one was resumed from, if it was, under another name:
             `{"run": name, "step": optimizer steps}`.
@@ -98,6 +104,79 @@ class Observation:
 
 
 @dataclass(frozen=True)
+class Plan:
+    """The learning rates to come, as far as they can be known ahead of time.
+
+    Attributes:
+        schedule: From the step at which the plan was made to the planned end, or as far as it is known; None
+            where nothing is.
+        unknown: In a word or two, why the rest up to the planned end is unknown ("reactive", "manual",
+            "no end", ...); None where it is known.
+    """
+
+    schedule: Schedule | None = None
+    unknown: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as plain JSON values."""
+        schedule = {} if self.schedule is None else {"schedule": self.schedule.to_json()}
+        return {**schedule, "unknown": self.unknown}
+
+    @classmethod
+    def from_json(cls, record: Any) -> Plan:
+        """The inverse of `to_json`.
+
+        Raises:
+            ValueError: If the record holds no plan.
+        """
+        if not isinstance(record, dict) or not isinstance(record.get("unknown"), str | None):
+            raise ValueError(f"Expected a plan with a text or nothing as `unknown`, got {record!r}: skip it.")
+        schedule = record.get("schedule")
+        return cls(None if schedule is None else Schedule.from_json(schedule), record.get("unknown"))
+
+
+@dataclass(frozen=True)
+class ScheduleUpdate:
+    """What a run tells of its learning rates at a validation: what is new since the last.
+
+    Attributes:
+        used: The rates used, up to the last update; replaces what was told earlier from its own first step
+            on. None where there was no update yet.
+        plan: The rates to come; None where the plan is the one told before.
+    """
+
+    used: Schedule | None = None
+    plan: Plan | None = None
+
+    def followed(self, later: ScheduleUpdate) -> ScheduleUpdate:
+        """This update and a later one as one."""
+        used = later.used or self.used
+        if self.used is not None and later.used is not None:
+            knots = splice(self.used.knots, later.used.knots)
+            used = Schedule.from_knots(knots, max(self.used.tolerance, later.used.tolerance))
+        return ScheduleUpdate(used, later.plan or self.plan)
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as plain JSON values."""
+        parts = {"used": self.used, "plan": self.plan}
+        return {name: part.to_json() for name, part in parts.items() if part is not None}
+
+    @classmethod
+    def from_json(cls, record: Any) -> ScheduleUpdate:
+        """The inverse of `to_json`; unknown names are ignored.
+
+        Raises:
+            ValueError: If the record holds no update.
+        """
+        if not isinstance(record, dict):
+            raise ValueError(f"Expected an update of a schedule, got {record!r}: skip it.")
+        used, plan = record.get("used"), record.get("plan")
+        return cls(
+            None if used is None else Schedule.from_json(used), None if plan is None else Plan.from_json(plan)
+        )
+
+
+@dataclass(frozen=True)
 class RunRecord:
     """Everything known of one run: what the store gives back, and what an analysis takes.
 
@@ -106,8 +185,16 @@ class RunRecord:
         observations: One per metric and optimizer step, in order of step; where attempts overlap, the
             newest attempt's.
         state: "running", "finished" or "failed", as far as the records say.
+        schedule: The learning rate of every optimizer step from 1 on: as used so far, then as planned; None
+            where the rates used were not recorded from the first step on. Of a finished run the rates used.
+        schedule_used_until: The last step whose rate is the one used; 0 where there is none.
+        schedule_unknown: In a word or two, why the rates up to the planned end are unknown; None where they
+            are known.
     """
 
     info: RunInfo
     observations: tuple[Observation, ...] = ()
     state: str = "running"
+    schedule: Schedule | None = None
+    schedule_used_until: int = 0
+    schedule_unknown: str | None = NOT_RECORDED

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from foretrain.observation import Observation, RunInfo, RunRecord
+from foretrain.observation import Observation, RunInfo, RunRecord, ScheduleUpdate
 from foretrain.records import (
     MAX_LINE,
     LineError,
@@ -18,7 +18,9 @@ from foretrain.records import (
     decode_line,
     read_header,
     read_observation,
+    read_schedule,
 )
+from foretrain.schedule_history import ScheduleHistory, merge_schedules
 
 MAX_POINTS = 16_384
 """Most observations kept in memory of one metric of one attempt; past it the middle is thinned."""
@@ -58,16 +60,22 @@ class StudyReader:
         self._files: dict[str, _File] = {}
         self._study: Study | None = None
 
-    def read(self, unsaved: tuple[RunInfo, Iterable[Observation]] | None = None) -> Study:
+    def read(
+        self,
+        unsaved: tuple[RunInfo, Iterable[Observation]] | None = None,
+        *,
+        schedule: ScheduleUpdate | None = None,
+    ) -> Study:
         """The study as it is now.
 
         Args:
             unsaved: An attempt with observations that could not be written, to be taken as if they had been.
+            schedule: What could not be written of that attempt's schedule.
         """
         changed = self._update()
         attempts = [file.attempt for _, file in sorted(self._files.items()) if file.attempt is not None]
         if unsaved is not None:
-            return self._put_together(_with_unsaved(attempts, *unsaved))
+            return self._put_together(_with_unsaved(attempts, *unsaved, schedule))
         if changed or self._study is None:
             self._study = self._put_together(attempts)
         return self._study
@@ -90,10 +98,13 @@ class StudyReader:
         for attempt in sorted(attempts, key=lambda attempt: attempt.info.attempt):
             runs.setdefault(attempt.info.run, []).append(attempt)
         merged: dict[str, _Points] = {}
+        schedules: dict[str, ScheduleHistory] = {}
         for run in _histories_first(runs):
             merged[run] = _merge(runs[run], merged)
+            parts = ((attempt.info, attempt.state, attempt.schedule) for attempt in runs[run])
+            schedules[run] = merge_schedules(parts, schedules)
         return Study(
-            runs={run: _record(runs[run], merged[run]) for run in sorted(runs)},
+            runs={run: _record(runs[run], merged[run], schedules[run]) for run in sorted(runs)},
             damaged=sum(reasons.values()),
             reasons=dict(sorted(reasons.items())),
         )
@@ -109,6 +120,7 @@ class _Attempt:
         first: Step of the earliest observation, None before there is one.
         last: Step of the latest one.
         state: "running", "finished" or "failed".
+        schedule: What it tells of its learning rates.
     """
 
     info: RunInfo
@@ -116,6 +128,7 @@ class _Attempt:
     first: float = math.inf
     last: float = -math.inf
     state: str = "running"
+    schedule: ScheduleHistory = field(default_factory=ScheduleHistory)
 
     def add(self, observation: Observation) -> None:
         step = int(observation.counts.steps)
@@ -133,7 +146,8 @@ class _Attempt:
         return {(metric, step): o for metric, points in self.points.items() for step, o in points.items()}
 
     def copy(self) -> _Attempt:
-        return replace(self, points={metric: dict(points) for metric, points in self.points.items()})
+        points = {metric: dict(points) for metric, points in self.points.items()}
+        return replace(self, points=points, schedule=self.schedule.copy())
 
 
 class _File:
@@ -208,10 +222,12 @@ class _File:
             info = read_header(data)
             if self.attempt is None:
                 self.attempt = _Attempt(info)
-        elif kind in ("observation", "end") and self.attempt is None:
+        elif kind in ("observation", "schedule", "end") and self.attempt is None:
             raise LineError("no header before it")
         elif kind == "observation" and self.attempt is not None:
             self.attempt.add(read_observation(data, self.attempt.info))
+        elif kind == "schedule" and self.attempt is not None:
+            self.attempt.schedule.add(read_schedule(data))
         elif kind == "end" and self.attempt is not None:
             self.attempt.state = "finished" if data.get("state") == "finished" else "failed"
 
@@ -239,7 +255,10 @@ def _entries(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
 
 
 def _with_unsaved(
-    attempts: list[_Attempt], info: RunInfo, observations: Iterable[Observation]
+    attempts: list[_Attempt],
+    info: RunInfo,
+    observations: Iterable[Observation],
+    schedule: ScheduleUpdate | None,
 ) -> list[_Attempt]:
     for index, attempt in enumerate(attempts):
         if (attempt.info.run, attempt.info.attempt) == (info.run, info.attempt):
@@ -249,6 +268,8 @@ def _with_unsaved(
     else:
         own = _Attempt(info)
         attempts = [*attempts, own]
+    if schedule is not None:
+        own.schedule.add(schedule)
     for observation in observations:
         own.add(observation)
     return attempts
@@ -310,10 +331,11 @@ def _of(observation: Observation, attempt: _Attempt) -> Observation:
     return replace(observation, run=attempt.info.run)
 
 
-def _record(attempts: list[_Attempt], points: _Points) -> RunRecord:
+def _record(attempts: list[_Attempt], points: _Points, schedule: ScheduleHistory) -> RunRecord:
     ordered = sorted(points.items(), key=lambda item: (item[0][1], item[0][0]))
     newest = attempts[-1]
-    return RunRecord(newest.info, tuple(observation for _, observation in ordered), newest.state)
+    observations = tuple(observation for _, observation in ordered)
+    return RunRecord(newest.info, observations, newest.state, *schedule.describe(newest.state))
 
 
 def _histories_first(runs: Mapping[str, list[_Attempt]]) -> list[str]:

@@ -12,7 +12,7 @@ from dataclasses import fields
 from typing import Any, NoReturn
 
 from foretrain.axes import Counts
-from foretrain.observation import Observation, RunInfo
+from foretrain.observation import Observation, RunInfo, ScheduleUpdate
 
 SCHEMA = 1
 """Version of the format; raised only when an older reader would misread a file, not when keys are added."""
@@ -47,7 +47,7 @@ def encode_line(seq: int, kind: str, data: dict[str, Any]) -> bytes:
 
     Args:
         seq: Number of the line in its file.
-        kind: "run", "observation" or "end".
+        kind: "run", "schedule", "observation" or "end".
         data: What it holds. Numbers that JSON cannot hold become null; numpy's and torch's scalars become
             plain numbers.
 
@@ -113,6 +113,17 @@ def encode_observation(seq: int, observation: Observation) -> bytes:
     return encode_line(seq, "observation", data)
 
 
+def encode_schedule(seq: int, update: ScheduleUpdate) -> bytes:
+    """The line of what is new of a schedule.
+
+    Raises:
+        ValueError: If a reader would refuse the line.
+    """
+    data = _plain(update.to_json())
+    read_schedule(data)
+    return encode_line(seq, "schedule", data)
+
+
 def read_header(data: dict[str, Any]) -> RunInfo:
     """The run and attempt that a file's first line describes, from what the line holds.
 
@@ -148,6 +159,18 @@ def read_observation(data: dict[str, Any], info: RunInfo) -> Observation:
     _require(_is_number_or_none(data.get("lr")) and _is_number_or_none(data.get("time")))
     _check_counts(data.get("counts"))
     return Observation.from_json(data, run=info.run, attempt=info.attempt)
+
+
+def read_schedule(data: dict[str, Any]) -> ScheduleUpdate:
+    """What a line tells of a schedule.
+
+    Raises:
+        LineError: If it tells nothing, or impossible rates.
+    """
+    try:
+        return ScheduleUpdate.from_json(data)
+    except ValueError as error:
+        raise LineError("not a record") from error
 
 
 def _check_counts(record: Any) -> None:

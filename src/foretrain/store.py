@@ -10,9 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from foretrain.observation import Observation, RunInfo
+from foretrain.observation import Observation, RunInfo, ScheduleUpdate
 from foretrain.reader import Study, StudyReader
-from foretrain.records import attempt_number, encode_header, encode_line, encode_observation, folder_name
+from foretrain.records import (
+    attempt_number,
+    encode_header,
+    encode_line,
+    encode_observation,
+    encode_schedule,
+    folder_name,
+)
 
 __all__ = ["ObservationStore", "Study", "StudyReader"]
 
@@ -65,6 +72,7 @@ class ObservationStore:
         self._end: str | None = None
         self._ended: str | None = None
         self._pending: deque[Observation] = deque()
+        self._schedule: ScheduleUpdate | None = None  # what of it is not written, as one update
         self._dropped = 0
         self._refused = 0
         self._refusal = ""
@@ -93,6 +101,11 @@ class ObservationStore:
     def unsaved(self) -> tuple[Observation, ...]:
         """The observations that are only in memory, oldest first."""
         return tuple(self._pending)
+
+    @property
+    def unsaved_schedule(self) -> ScheduleUpdate | None:
+        """What of the schedule is only in memory."""
+        return self._schedule
 
     @property
     def fault(self) -> str | None:
@@ -141,8 +154,13 @@ class ObservationStore:
         self._flush(force=True)
         return self._info or begun
 
-    def append(self, observation: Observation) -> bool:
+    def append(self, observation: Observation, schedule: ScheduleUpdate | None = None) -> bool:
         """Records one observation.
+
+        Args:
+            observation: The observation.
+            schedule: What is new of the run's schedule; is written first, so that no acknowledged observation
+                lacks its learning rates.
 
         Returns:
             Whether it, and with it everything before it, has been written; if not, it is kept in memory
@@ -151,6 +169,8 @@ class ObservationStore:
         if not self._is_ours():
             return False
         self._pending.append(observation)
+        if schedule is not None:
+            self._schedule = schedule if self._schedule is None else self._schedule.followed(schedule)
         self._end = self._ended = None
         refused = self._refused
         written = self._flush() and self._refused == refused
@@ -209,6 +229,8 @@ class ObservationStore:
                 self._release()  # The file was deleted: what is written to it now would vanish.
             if self._fd is None:
                 self._fd = self._open(self._info)
+            if self._schedule is not None:
+                self._write_schedule(self._fd, self._schedule)
             while self._pending:
                 try:
                     line = encode_observation(self._seq, self._pending[0])
@@ -231,6 +253,17 @@ class ObservationStore:
             return False
         self._error, self._delay = "", FIRST_RETRY
         return True
+
+    def _write_schedule(self, fd: int, schedule: ScheduleUpdate) -> None:
+        try:
+            line = encode_schedule(self._seq, schedule)
+        except (ValueError, TypeError, AttributeError) as error:
+            self._refused += 1
+            self._refusal = str(error)
+        else:
+            self._write(fd, line)
+            self._seq += 1
+        self._schedule = None
 
     def _open(self, info: RunInfo) -> int:
         """Opens the attempt's file, with a header where it has none."""
