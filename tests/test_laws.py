@@ -25,6 +25,8 @@ TRUE = {
     "kaplan": (6.4e13, 1.8e13, 0.076, 0.103),
     "rosenfeld": (0.9, 3.0, 1e-4, 5e-3, 0.6, 0.5),
     "repeated_data": (1.87, 521.0, 1488.0, 0.35, 0.36, 15.4, 5.3),
+    "lovelace": (1.9, 400.0, 1500.0, 0.34, 0.36, 1e-3, 0.9, 0.8),
+    "memorization": (2.0, 10.8, 600.0, 3000.0, 0.36, 0.4, 1.4, 20.0),
     "pruning": (0.06, 12.0, 0.8, 0.004),
     "model_growth": (100.0, 0.68),
     "annealing": (2.6, 0.6, 0.13, 0.45),
@@ -131,12 +133,24 @@ def test_goes_along_every_axis_as_declared(law):
 
 def test_a_law_declared_free_does_rise_and_fall():
     free = {name for name in LAWS if 0 in LAWS[name].monotone}
-    assert free == {"broken_power_1", "broken_power_2"}
+    assert free == {"broken_power_1", "broken_power_2", "lovelace", "memorization"}
     x = places(LAWS["broken_power_1"])
     for name, tail in (("broken_power_1", ()), ("broken_power_2", (0.0, 8e4, 0.4))):
         theta = np.array([*ABLE_TO_RISE["broken_power_1"], *tail])
         change = np.diff(LAWS[name].value(x, theta))
         assert change.min() < 0 < change.max()
+
+
+@pytest.mark.parametrize("name", ["lovelace", "memorization"])
+def test_over_fitting_can_rise_with_epochs_and_with_model_size(name):
+    law, theta = LAWS[name], np.array(TRUE[name])
+    assert [axis.name for axis, way in zip(law.axes, law.monotone, strict=True) if way == 0] == ["N", "D"]
+    epochs, sizes = np.geomspace(1, 300, 60), np.geomspace(1e6, 1e10, 60)
+    with_epochs = np.stack([np.full(60, 1e9), 1e8 * epochs, np.full(60, 1e8)])
+    with_size = np.stack([sizes, np.full(60, 3e9), np.full(60, 1e8)])
+    for x in (with_epochs, with_size):
+        change = np.diff(law.value(x, theta))
+        assert change[0] < 0 < change.max()
 
 
 def test_rescaled_parameters_say_the_same(law):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.optimize import least_squares
 
+from foretrain.freezing import Freedom, freedom
 from foretrain.laws import LAWS, Law
 from foretrain.laws.linear import Projected, project
 from foretrain.laws.numerics import Array, ratio, safe_log, within_decade
@@ -55,6 +57,7 @@ class Fit:
         x_unit: Shape (n_axes,).
         y_unit: In the metric's unit.
         kept: What share of each point's weight the robust loss left, shape (n,): 0 for an outlier.
+        fixed: Names of the parameters that were given and not fitted.
     """
 
     law: str
@@ -67,6 +70,7 @@ class Fit:
     x_unit: Array
     y_unit: float
     kept: Array = field(default_factory=lambda: np.ones(0), repr=False)
+    fixed: tuple[str, ...] = ()
 
     @property
     def parameters(self) -> dict[str, float]:
@@ -95,6 +99,7 @@ def fit(
     weights: Array | None = None,
     y_se: Array | None = None,
     huber_delta: float | None = None,
+    fixed: Mapping[str, float] | None = None,
 ) -> Fit:
     """Fits a law to observations, on log residuals in prediction space, robustly.
 
@@ -116,13 +121,16 @@ def fit(
             point counts more than nine typical ones.
         huber_delta: Log residual from which a point counts linearly, and nothing else is done about outliers
             (Hoffmann et al. 2022 use 1e-3; a large one makes it least squares). By default see above.
+        fixed: Values of parameters that are known and not to be fitted, by name, in natural units, such as
+            `{"R_D": 15.4}`.
 
     Returns:
         The best fit found. Look at `status` before trusting it.
 
     Raises:
-        ValueError: If there are fewer points than parameters, shapes do not fit together, a value is not
-            positive and finite, or weights or standard errors are negative or say nothing.
+        ValueError: If there are fewer points than parameters to fit, shapes do not fit together, a value is
+            not positive and finite, weights or standard errors are negative or say nothing, or `fixed` names
+            an unknown parameter, gives a value out of its bounds or leaves none to fit.
 
     References:
         Golub and Pereyra 1973 (variable projection); Hoffmann et al. 2022, arXiv:2203.15556, section 3.3
@@ -134,18 +142,20 @@ def fit(
     w = _weights(y, weights, y_se)
     x_unit, y_unit = law.units(x), float(np.exp(np.mean(np.log(y))))
     u, v = ratio(x, x_unit[:, None]), ratio(y, y_unit, largest=MAX_CONTRAST)
+    able = freedom(law, fixed, x_unit, y_unit)
+    able.require(y.size)
 
-    starts = law.starts(u, v, w)
+    starts = able.starts(u, v, w)
     residual = safe_log(law.value(u, starts[:, 0])) - np.log(v)
     delta = huber_delta or max(HUBER * robust_scale(residual), 1e-12)
-    solved = [_polish(law, u, v, w, start, delta) for start in starts.T]
+    solved = [_polish(able, u, v, w, start, delta) for start in starts.T]
     best, kept = min(solved, key=lambda s: s[1]), np.ones_like(y)
-    if huber_delta is None and y.size >= POINTS_PER_PARAMETER * len(law.parameters):
-        best, kept = _redescend(law, u, v, w, best, delta)
+    if huber_delta is None and y.size >= POINTS_PER_PARAMETER * able.count:
+        best, kept = _redescend(able, u, v, w, best, delta)
     theta, objective, residual = best
-    reasons = _doubts(law, x, y, theta, u)
+    reasons = _doubts(able, x, y, theta)
     with np.errstate(over="ignore", under="ignore"):  # a parameter in natural units may leave the floats
-        natural = law.rescale(theta, x_unit, y_unit)
+        natural = able.natural(theta)
     return Fit(
         law=law.name,
         theta=natural,
@@ -157,6 +167,7 @@ def fit(
         x_unit=x_unit,
         y_unit=y_unit,
         kept=kept,
+        fixed=able.frozen,
     )
 
 
@@ -172,11 +183,6 @@ def _check(law: Law, x: Array, y: Array) -> None:
     if bad:
         raise ValueError(
             f"Expected positive, finite x and y: leave out the other points first, {bad} of {y.size}."
-        )
-    if y.size < len(law.parameters):
-        raise ValueError(
-            f"The law {law.name} has {len(law.parameters)} parameters, so {y.size} observations cannot fix "
-            f"it: wait for at least {len(law.parameters) + 1}."
         )
 
 
@@ -211,30 +217,33 @@ Solution = tuple[Array, float, Array]
 
 
 def _polish(
-    law: Law, u: Array, v: Array, w: Array, start: Array, delta: float, *, evaluations: int = 200
+    able: Freedom, u: Array, v: Array, w: Array, start: Array, delta: float, *, evaluations: int = 200
 ) -> Solution:
-    """Minimises the summed Huber loss over all parameters, some of them by their logarithm."""
-    is_log = np.array([parameter.log for parameter in law.parameters])
+    """Minimises the summed Huber loss over the free parameters, some of them by their logarithm."""
+    law, free = able.law, able.free
+    is_log = np.array([parameter.log for parameter in law.parameters])[free]
     log_v, root = np.log(v), np.sqrt(w)
 
     def inner(theta: Array) -> Array:
         return np.where(is_log, np.log(np.clip(theta, 1e-300, 1e300)), theta)
 
     def outer(phi: Array) -> Array:
-        return np.where(is_log, np.exp(np.where(is_log, phi, 0.0)), phi)
+        theta = np.array(start, dtype=float)
+        theta[free] = np.where(is_log, np.exp(np.where(is_log, phi, 0.0)), phi)
+        return able.pin(theta)
 
     def residuals(phi: Array) -> Array:
         return root * (safe_log(law.value(u, outer(phi))) - log_v)
 
     def jacobian(phi: Array) -> Array:
         theta = outer(phi)
-        by_parameter: Array = root * law.gradient(u, theta) / np.maximum(law.value(u, theta), 1e-300)
-        steep = np.nan_to_num((by_parameter * np.where(is_log, theta, 1.0)[:, None]).T)
+        by_parameter: Array = root * able.gradient(u, theta) / np.maximum(law.value(u, theta), 1e-300)
+        steep = np.nan_to_num((by_parameter * np.where(is_log, theta[free], 1.0)[:, None]).T)
         return np.asarray(np.clip(steep, -MAX_SLOPE, MAX_SLOPE))
 
     with np.errstate(all="ignore"):
-        lower, upper = (inner(limit) for limit in law.limits(u))
-        inside = np.clip(inner(start), lower + 1e-9, np.where(np.isfinite(upper), upper - 1e-9, upper))
+        lower, upper = (inner(limit[free]) for limit in law.limits(u))
+        inside = np.clip(inner(start[free]), lower + 1e-9, np.where(np.isfinite(upper), upper - 1e-9, upper))
         found = least_squares(
             residuals,
             inside,
@@ -253,7 +262,7 @@ def _polish(
 
 
 def _redescend(
-    law: Law, u: Array, v: Array, w: Array, best: Solution, delta: float
+    able: Freedom, u: Array, v: Array, w: Array, best: Solution, delta: float
 ) -> tuple[Solution, Array]:
     """Takes weight from points far off the law, and solves anew, until the weights stay.
 
@@ -263,29 +272,29 @@ def _redescend(
     robust, kept = best, np.ones_like(w)
     for _ in range(REDESCENTS):
         size = np.abs(robust[2])
-        scale = robust_scale(np.sort(size[w > 0])[len(law.parameters) :])
+        scale = robust_scale(np.sort(size[w > 0])[able.count :])
         before, kept = kept, np.clip((REJECT - size / max(scale, 1e-12)) / (REJECT - DOUBT), 0.0, 1.0)
         if (w * (1.0 - kept)).sum() > MAX_REJECTED * w.sum():
             return best, np.ones_like(w)
         if np.abs(kept - before).max() < 1e-3:
             break
-        robust = _polish(law, u, v, w * kept, robust[0], delta, evaluations=50)
+        robust = _polish(able, u, v, w * kept, robust[0], delta, evaluations=50)
     return robust, kept
 
 
-def _doubts(law: Law, x: Array, y: Array, theta: Array, u: Array) -> tuple[FitStatus, ...]:
+def _doubts(able: Freedom, x: Array, y: Array, theta: Array) -> tuple[FitStatus, ...]:
     """What is in doubt about a fit, the gravest first."""
-    reasons = []
-    if y.size < len(law.parameters) + 2:
+    law, reasons = able.law, []
+    if y.size < able.count + 2:
         reasons.append(FitStatus.TOO_FEW_POINTS)
     if law.n_axes > 1 and np.unique(x[0]).size < 3:
         reasons.append(FitStatus.TOO_FEW_SIZES)
     along = x[min(law.n_axes, 2) - 1]  # of two axes or more the second is data
     if within_decade(along):
         reasons.append(FitStatus.SHORT_RANGE)
-    for parameter, value in zip(law.parameters, theta, strict=True):
+    for parameter, value, free in zip(law.parameters, theta, able.free, strict=True):
         low = value < parameter.lower + 0.02 * abs(parameter.lower)
-        if np.isfinite(parameter.upper) and (low or value > parameter.upper * 0.98):
+        if free and np.isfinite(parameter.upper) and (low or value > parameter.upper * 0.98):
             reasons.append(FitStatus.EXPONENT_AT_BOUND)
             break
     return tuple(reasons)

@@ -7,6 +7,7 @@ from foretrain.laws.curves import ExponentialLaw, InverseLogLaw, ModelGrowthLaw
 from foretrain.laws.joint import ChinchillaLaw, GadreLaw
 from foretrain.laws.kaplan import KaplanLaw
 from foretrain.laws.law import Axis, Law, Parameter, SeparableLaw
+from foretrain.laws.overfit import LovelaceLaw, MemorizationLaw
 from foretrain.laws.repeated import RepeatedDataLaw
 from foretrain.laws.rosenfeld import PruningLaw, RosenfeldLaw
 from foretrain.laws.single import PowerLaw, PowerLawFloor, ShiftedPowerLawFloor
@@ -17,7 +18,7 @@ LAWS: dict[str, Law] = {
         *(PowerLaw(), PowerLawFloor(), ShiftedPowerLawFloor(), M3Law(), M4Law()),
         *(BrokenPowerLaw1(), BrokenPowerLaw2(), ExponentialLaw(), InverseLogLaw()),
         *(ChinchillaLaw(), GadreLaw(), KaplanLaw(), RosenfeldLaw(), RepeatedDataLaw()),
-        *(PruningLaw(), ModelGrowthLaw(), AnnealingLaw()),
+        *(LovelaceLaw(), MemorizationLaw(), PruningLaw(), ModelGrowthLaw(), AnnealingLaw()),
     )
 }
 
