@@ -1,7 +1,7 @@
 """Where will a run with a learning-rate schedule end? `forecast_run` on published curves, beside its peers.
 
-    python benchmarks/schedules.py --data FOLDER [--library | --empty] [--sets ...] [--quick] [--details]
-                                   [--markdown]
+    python benchmarks/schedules.py --data FOLDER [--library | --empty] [--methods ...] [--sets ...]
+                                   [--quick] [--details] [--markdown]
 
 The runs and their libraries: `schedule_curves.py`. The methods: `schedule_peers.py`. Each sees the first part
 of a run and the rate of every step, and is asked for the last measured loss. Errors are of the loss, in per
@@ -27,6 +27,7 @@ from foretrain.annealing_fit import (
     fit_linear_annealing,
     fit_momentum,
     fit_multi_power,
+    huber,
 )
 from foretrain.laws.scheduled import MultiPowerLaw
 from schedule_curves import SETS, Run, as_trained, library, load
@@ -150,18 +151,22 @@ def calibration(found: dict[str, list[Case]]) -> Sheet:
 
 
 def _as_published(parameters: Sequence[float], curves: Sequence[RatedCurve]) -> ScheduledFit:
-    return ScheduledFit(MultiPowerLaw(), np.array(parameters), np.nan)
+    law, theta = MultiPowerLaw(), np.array(parameters)
+    off = [np.log(law.loss(curve.rates, curve.step, theta) / curve.loss) for curve in curves]
+    return ScheduledFit(law, theta, float(huber(np.concatenate(off)).sum()))
 
 
 def own_figures(runs: Sequence[Run]) -> Sheet:
     """R2 and PredE on six schedules of laws fitted to three, scored as by the multi-power law's authors."""
-    sheet = Sheet("Laws fitted to three schedules, scored on six", ["size", "law", "R2", "PredE", "seconds"])
+    columns = ["size", "law", "objective", "R2", "PredE", "seconds"]
+    sheet = Sheet("Laws fitted to three schedules, scored on six", columns)
     for size, parameters in PUBLISHED.items():
         own = [run for run in runs if run.group == size]
         lent = [RatedCurve(r.step, r.y, as_trained(r.schedule)) for r in own if r.schedule in FITTED_ON]
         fits = {
             "multi-power, published parameters": partial(_as_published, parameters),
             "multi-power, fitted": fit_multi_power,
+            "multi-power, to the minimum": partial(fit_multi_power, to_minimum=True),
             "momentum, fitted": fit_momentum,
             "linear term, fitted": fit_linear_annealing,
         }
@@ -174,7 +179,8 @@ def own_figures(runs: Sequence[Run]) -> Sheet:
                 off = found.predict(as_trained(run.schedule), run.step) - run.y
                 r2.append(1 - (off**2).sum() / ((run.y - run.y.mean()) ** 2).sum())
                 prede.append(np.mean(np.abs(off) / run.y))
-            sheet.add(size, name, f"{np.mean(r2):.4f}", f"{np.mean(prede):.5f}", f"{taken:.1f}")
+            cells = [f"{found.objective:.6f}", f"{np.mean(r2):.4f}", f"{np.mean(prede):.5f}", f"{taken:.1f}"]
+            sheet.add(size, name, *cells)
     return sheet
 
 
@@ -194,12 +200,17 @@ def main() -> None:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--library", action="store_true", help="only methods that borrow from other runs")
     which.add_argument("--empty", action="store_true", help="only methods that do not")
+    every = WITH_LIBRARY | ALONE
+    parser.add_argument(
+        "--methods", nargs="+", choices=every, default=list(every), metavar="METHOD", help="; ".join(every)
+    )
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS), help="sets to take")
     parser.add_argument("--quick", action="store_true", help="of olmo_ladder only some losses and methods")
     parser.add_argument("--details", action="store_true", help="the error of every forecast, too")
     parser.add_argument("--markdown", action="store_true", help="print tables to paste")
     told = parser.parse_args()
-    methods = ({} if told.empty else WITH_LIBRARY) | ({} if told.library else ALONE)
+    offered = ({} if told.empty else WITH_LIBRARY) | ({} if told.library else ALONE)
+    methods = {name: method for name, method in offered.items() if name in told.methods}
     sets = load(Path(told.data), told.sets)
     if "multipowerlaw" in sets:
         own_figures(sets["multipowerlaw"]).show(markdown=told.markdown)

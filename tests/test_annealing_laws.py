@@ -284,6 +284,18 @@ def test_a_fit_finds_its_own_law(law, fitted):
     assert list(found.parameters) == [p.name for p in law.parameters]
 
 
+def test_the_multi_power_fit_goes_on_to_a_minimum_when_asked():
+    made = curves_of(MultiPowerLaw(), TRUE["multi_power"], FITTED_ON, every=700)
+    short, whole = fit_multi_power(made), fit_multi_power(made, to_minimum=True)
+    assert whole.objective < 0.02 * short.objective
+    for found in (short, whole):
+        off = [np.log(found.predict(c.rates, c.step) / c.loss) for c in made]
+        assert found.objective == pytest.approx(huber(np.concatenate(off)).sum(), rel=1e-9)
+    rates = authors_rates("wsd_20000_24000")
+    truth = MultiPowerLaw().loss(rates, [23000, 23999], TRUE["multi_power"])
+    np.testing.assert_allclose(whole.predict(rates, [23000, 23999]), truth, rtol=5e-4)
+
+
 def test_a_borrowed_gain_is_kept():
     made = curves_of(MomentumLaw(), TRUE["momentum"], ["constant_24000"])
     found = fit_momentum(made, gain=0.45)

@@ -142,7 +142,7 @@ def fit_momentum(
     return _followed(law, _objective(law, prepared, loss), ordered, bounds)
 
 
-def fit_multi_power(curves: Sequence[RatedCurve]) -> ScheduledFit:
+def fit_multi_power(curves: Sequence[RatedCurve], *, to_minimum: bool = False) -> ScheduledFit:
     """Fits the multi-power law in the two stages of Luo et al. 2025.
 
     The linear term first; then, from C = 1 and beta = gamma = .5, AdamW (rates .05 for L0, A, B and C, .005
@@ -152,6 +152,8 @@ def fit_multi_power(curves: Sequence[RatedCurve]) -> ScheduledFit:
 
     Args:
         curves: At least one run, better three.
+        to_minimum: Whether L-BFGS-B goes on from there to a minimum; the authors do not, and on their other
+            schedules it is further off.
 
     Raises:
         ValueError: If there is no run, or its steps or rates are not as `MultiPowerLaw.prepare` expects.
@@ -162,6 +164,8 @@ def fit_multi_power(curves: Sequence[RatedCurve]) -> ScheduledFit:
     prepared, loss = _prepared(law, curves)
     objective = _objective(law, prepared, loss)
     theta = _adamw(objective, np.array([level, a, alpha, b, 1.0, 0.5, 0.5]))
+    if to_minimum:
+        return _followed(law, objective, [theta])
     return ScheduledFit(law, theta, objective(theta)[0])
 
 
