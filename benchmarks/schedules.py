@@ -228,8 +228,9 @@ def main() -> None:
         if told.details:
             details(name, cases).show(markdown=told.markdown)
         mine = {key: method for key, method in methods.items() if key.startswith("foretrain")}
-        calibrated[name] = ask(runs, CALIBRATED_AT, mine)
-    calibration(calibrated).show(markdown=told.markdown)
+        calibrated[name] = ask(runs, CALIBRATED_AT, mine) if mine else []
+    if any(calibrated.values()):
+        calibration(calibrated).show(markdown=told.markdown)
 
 
 if __name__ == "__main__":
