@@ -89,6 +89,7 @@ def fit_law(
     *,
     ask: float | None = None,
     variance: float | None = None,
+    recency: float = RECENCY,
 ) -> Fit:
     """The law of one curve under the prior N(mean, precision^-1): Gauss-Newton with damping.
 
@@ -97,7 +98,7 @@ def fit_law(
     log_s = np.log(curve.done)
     z, annealed, log_y = log_s - np.log(reference), curve.annealed[k], curve.log_y
     far = log_s - log_s[-1] if ask is None else -np.abs(log_s - np.log(ask))
-    base = np.exp(RECENCY * (far - far.max()))
+    base = np.exp(recency * (far - far.max()))
     base = base * min(base.sum() / float((base**2).sum()), EFFECTIVE / base.sum())
     expected = NOISE**2 if variance is None else max(variance, NOISE**2)
     weights, count = base, float(base.sum())
