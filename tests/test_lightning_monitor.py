@@ -476,6 +476,7 @@ def test_resume_in_the_middle_of_an_epoch(pl, tmp_path, same_instance):
     fit(pl, tmp_path, checkpointed(pl, tmp_path, monitor), max_steps=8, max_epochs=9, logger=logger, **save)
     path = tmp_path / "last.ckpt"
     state = torch.load(path, weights_only=True)["callbacks"][monitor.state_key]
+    assert state.pop("schedule")["knots"] == [[1, 0.01], [8, 0.01]]
     assert state == {"version": 1, "run": "lightning_logs/version_0", "samples": 32, "tokens": None}
     again = monitor if same_instance else ScalingLawMonitor(fit=False)
     logger = pl.loggers.CSVLogger(tmp_path)

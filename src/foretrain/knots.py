@@ -43,6 +43,24 @@ class KnotBuilder:
         self._step, self._rate = 0, 0.0
         self._peak = self._slack = 0.0
 
+    @classmethod
+    def resumed(cls, knots: Knots, tolerance: float) -> KnotBuilder:
+        """A builder that has come to the end of given knots, whose largest error is known."""
+        builder = cls()
+        if knots:
+            builder._peak = max(value for _, value in knots)
+            builder._slack = max(tolerance, builder._peak * builder._fraction)
+            builder._fraction = builder._slack / builder._peak if builder._peak else builder._fraction
+            builder._knots = list(knots[:-1])
+            builder._set_knot(*knots[-1])
+            builder._step, builder._rate = knots[-1]
+        return builder
+
+    @property
+    def anchor(self) -> int:
+        """The step of the last knot that stays, 0 before there is one."""
+        return self._anchor
+
     @property
     def step(self) -> int:
         """The last step taken, 0 before there is one."""

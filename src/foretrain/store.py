@@ -169,10 +169,9 @@ class ObservationStore:
         if not self._is_ours():
             return False
         self._pending.append(observation)
-        if schedule is not None:
-            self._schedule = schedule if self._schedule is None else self._schedule.followed(schedule)
         self._end = self._ended = None
         refused = self._refused
+        self._add(schedule)
         written = self._flush() and self._refused == refused
         if len(self._pending) > MAX_UNSAVED:
             # Every second one, so that the curve keeps its extent.
@@ -180,6 +179,16 @@ class ObservationStore:
             self._dropped += len(self._pending) - len(kept)
             self._pending = deque(kept)
         return written
+
+    def tell(self, schedule: ScheduleUpdate | None) -> None:
+        """Records what is new of the run's schedule, where no observation comes with it."""
+        if schedule is not None and self._is_ours():
+            self._add(schedule)
+            self._flush()
+
+    def _add(self, schedule: ScheduleUpdate | None) -> None:
+        if schedule is not None:
+            self._schedule = schedule if self._schedule is None else self._schedule.followed(schedule)
 
     def sync(self) -> None:
         """Waits until the disk has what was written, so that it also outlives the machine.
@@ -213,7 +222,7 @@ class ObservationStore:
     def close(self) -> None:
         """Tries once more to write what is unsaved, and closes the file. `append` would open it again."""
         if self._is_ours():
-            if self._pending or self._end not in (None, self._ended):
+            if self._pending or self._schedule is not None or self._end not in (None, self._ended):
                 self._flush(force=True)
             self._release()
 

@@ -242,6 +242,23 @@ def unique_samples(trainer: Any, samples: int, *, first: int | None, processes: 
 
 
 def schedule_name(trainer: Any) -> str:
-    """The learning-rate schedulers by class, "constant" where there are none."""
-    names = [type(config.scheduler).__name__ for config in trainer.lr_scheduler_configs]
-    return "+".join(names) or "constant"
+    """The learning-rate schedulers by class, "constant" where there are none.
+
+    With several optimizers also which of them it is whose rates are recorded: the first with a scheduler.
+    """
+    configs, optimizers = trainer.lr_scheduler_configs, trainer.optimizers
+    name = "+".join(type(config.scheduler).__name__ for config in configs) or "constant"
+    if len(optimizers) < 2:
+        return name
+    watched = watched_optimizer(trainer)
+    number = next(i for i, optimizer in enumerate(optimizers, 1) if optimizer is watched)
+    return f"{name} (of optimizer {number} of {len(optimizers)})"
+
+
+def watched_optimizer(trainer: Any) -> Any:
+    """The optimizer whose learning rates are recorded; None where there is only one."""
+    configs, optimizers = trainer.lr_scheduler_configs, trainer.optimizers
+    if len(optimizers) < 2:
+        return None
+    scheduled = [config.scheduler.optimizer for config in configs]
+    return next((one for one in optimizers if any(one is other for other in scheduled)), optimizers[0])

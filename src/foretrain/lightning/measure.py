@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -136,14 +136,14 @@ def describe(
     )
 
 
-def observe(info: RunInfo, metric: str, value: float, counts: Counts, rates: Sequence[Any]) -> Observation:
-    """The measurement as a record; of the learning rates of the last update it keeps the largest."""
+def observe(info: RunInfo, metric: str, value: float, counts: Counts, rate: float | None) -> Observation:
+    """The measurement as a record, with the learning rate of the last update."""
     return Observation(
         run=info.run,
         metric=metric,
         value=value,
         counts=counts,
-        lr=max((float(rate) for rate in rates), default=None),
+        lr=rate,
         attempt=info.attempt,
         time=time.time(),
     )

@@ -15,8 +15,10 @@ from foretrain.lightning.facts import Place, size_doubt, why_not_recorded
 from foretrain.lightning.host import HostCallback, guarded, inform, version_fault, warn
 from foretrain.lightning.logging import say
 from foretrain.lightning.resume import Past, begin_counts, choose_place, is_fresh
+from foretrain.lightning.schedule import RateRecorder
 from foretrain.lightning.session import Session
 from foretrain.lightning.settings import Settings, as_numbers, as_path
+from foretrain.observation import ScheduleUpdate
 from foretrain.report import Report
 
 POLL_EVERY = 16  # training batches, while a fit is under way
@@ -104,6 +106,8 @@ class ScalingLawMonitor(HostCallback):
         self._size: tuple[int, int] | None = None
         self._place: Place | None = None
         self._loaded: Past | None = None
+        self._loaded_rates: Any = None
+        self._rates = RateRecorder()
         self._stage: str | None = None
         self._said: set[str] = set()
         self._let_go()
@@ -114,7 +118,6 @@ class ScalingLawMonitor(HostCallback):
         self._trainer: weakref.ref[Any] | None = None
         self._continues: dict[str, Any] | None = None
         self._metric: Any = None
-        self._rates: list[Any] = []
         self._uncounted = 0
         self._active = False
 
@@ -149,7 +152,10 @@ class ScalingLawMonitor(HostCallback):
     @guarded
     def _state(self) -> dict[str, Any] | None:
         past = self._loaded or self._past()
-        return None if past is None else past.to_state()
+        if past is None:
+            return None
+        rates = self._rates.to_state() if self._loaded is None else self._loaded_rates
+        return {**past.to_state(), "schedule": rates}
 
     def _past(self) -> Past | None:
         return None if self._place is None else Past(self._place.run, *self._counter.read())
@@ -161,6 +167,7 @@ class ScalingLawMonitor(HostCallback):
         # rate finder loads what it has just saved, and detaches our hooks in between.
         if self._stage in (None, "fit") and not self._active:
             self._loaded = Past.from_state(state_dict)
+            self._loaded_rates = state_dict.get("schedule")
 
     # Hooks
 
@@ -170,7 +177,7 @@ class ScalingLawMonitor(HostCallback):
         self._stage = str(getattr(stage, "value", stage))
         if self._stage != "fit":
             return
-        self._loaded = None
+        self._loaded = self._loaded_rates = None
         self._size = count_parameters(pl_module)
         if fault := version_fault(trainer):
             self.warn_once("version", fault)
@@ -181,7 +188,9 @@ class ScalingLawMonitor(HostCallback):
         self._close("failed")
         same = self._trainer is not None and self._trainer() is trainer
         past = self._loaded or (self._past() if same else None)
-        self._loaded = None
+        rates = self._rates.to_state() if self._loaded is None else self._loaded_rates
+        self._loaded = self._loaded_rates = None
+        self._rates = RateRecorder()
         self._let_go()
         if not trainer.is_global_zero or trainer.fast_dev_run:
             self._place = None
@@ -200,6 +209,8 @@ class ScalingLawMonitor(HostCallback):
         origin = self._place.run if past is None else past.run
         self._continues = {"run": origin, "step": int(trainer.global_step)}
         self._uncounted = begin_counts(trainer, self._counter, past)
+        if past is not None:
+            self._rates = RateRecorder.from_state(rates, int(trainer.global_step))
         size = count_parameters(pl_module)
         # More than at `setup` where the model was built since; less where each process now holds a shard.
         if size is not None and (self._size is None or size[1] >= self._size[1]):
@@ -208,11 +219,9 @@ class ScalingLawMonitor(HostCallback):
 
     @guarded
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
-        """Remembers the learning rates of this update: schedulers change them before validation."""
+        """Takes the learning rate of this update: schedulers change it before validation."""
         if self._active:
-            rates = [group["lr"] for group in optimizer.param_groups]
-            # A rate that is a tensor is changed in place.
-            self._rates = [rate.clone() if isinstance(rate, Tensor) else rate for rate in rates]
+            self._rates.take(trainer, optimizer)
 
     @guarded
     def on_train_batch_end(
@@ -242,6 +251,7 @@ class ScalingLawMonitor(HostCallback):
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Makes the observations as durable as the checkpoint that counts them."""
         if self._session is not None:
+            self._session.tell(self._tell_rates(trainer))
             self._session.sync()
 
     @guarded
@@ -303,10 +313,16 @@ class ScalingLawMonitor(HostCallback):
                 trainer, settings, counter, counts, run=place.run, continues=self._continues
             )
             self._session = Session(settings, place, info, settings.choose_axis(counts))
-        self._session.keep(measure.observe(self._session.info, settings.monitor, value, counts, self._rates))
+        schedule = self._tell_rates(trainer)
+        observation = measure.observe(self._session.info, settings.monitor, value, counts, self._rates.rate)
+        self._session.keep(observation, schedule)
         self._session.ask()
         for what, fault in (counter.faults | self._session.faults()).items():
             self.warn_once(what, fault)
+
+    @guarded  # so that trouble with the schedule costs no observation
+    def _tell_rates(self, trainer: Any) -> ScheduleUpdate | None:
+        return self._rates.update(trainer)
 
     def _adopt(self, trainer: Any, wait: float = 0.0) -> None:
         report = None if self._session is None else self._session.fetch(wait)
@@ -318,9 +334,12 @@ class ScalingLawMonitor(HostCallback):
 
     def _close(self, state: str, trainer: Any = None) -> None:
         session, self._session, self._active = self._session, None, False
+        rates = None if session is None or trainer is None else self._tell_rates(trainer)
+        self._rates.let_go()
         if session is None:
             return
         try:
+            session.tell(rates)
             for sentence in session.show_last(trainer, state) if trainer is not None else ():
                 self.warn_once(sentence, sentence)
         finally:

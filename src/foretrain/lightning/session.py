@@ -13,7 +13,7 @@ from foretrain.fitter import BackgroundFitter
 from foretrain.lightning.facts import Place
 from foretrain.lightning.logging import logging_step, scalar_names, scalars, show, tell
 from foretrain.lightning.settings import Settings
-from foretrain.observation import Observation, RunInfo
+from foretrain.observation import Observation, RunInfo, ScheduleUpdate
 from foretrain.report import Report
 from foretrain.store import ObservationStore
 
@@ -43,6 +43,7 @@ class Session:
         self._fitter: BackgroundFitter | None = None
         self._store: ObservationStore | None = None
         self._kept: list[Observation] = []
+        self._schedule = ScheduleUpdate()
         self._raised: set[str] = set()
         self._named = False
         self._step = 0
@@ -64,14 +65,20 @@ class Session:
         """Whether a report may have come."""
         return self._fitter is not None and self._fitter.due
 
-    def keep(self, observation: Observation) -> None:
-        """Puts an observation on disk, or in memory where there is no disk."""
+    def keep(self, observation: Observation, schedule: ScheduleUpdate | None = None) -> None:
+        """Puts an observation and what is new of the schedule on disk, or in memory where there is none."""
         if self._store is not None:
-            self._store.append(observation)
+            self._store.append(observation, schedule)
             return
+        self._schedule = self._schedule.followed(schedule or ScheduleUpdate())
         self._kept.append(observation)
         if len(self._kept) > MOST_KEPT:
             del self._kept[1 : MOST_KEPT // 2 : 2]  # thins the older half, keeps the first
+
+    def tell(self, schedule: ScheduleUpdate | None) -> None:
+        """Puts what is new of the schedule where the observations are."""
+        if self._store is not None:
+            self._store.tell(schedule)
 
     def ask(self) -> None:
         """Asks for a fit of all that is kept; returns at once."""
@@ -86,10 +93,12 @@ class Session:
             "question": self._settings.question(self.info.run, self.axis),
         }
         unsaved = self._kept if self._store is None else self._store.unsaved
+        schedule = self._schedule if self._store is None else self._store.unsaved_schedule
         if unsaved:
             request["unsaved"] = {
                 "info": self.info.to_json(),
                 "observations": [observation.to_json() for observation in unsaved],
+                **({} if schedule is None else {"schedule": schedule.to_json()}),
             }
         self._fitter.submit(request)
 

@@ -1,0 +1,214 @@
+"""The learning rates of a run under way: the used ones, taken at each update, and the planned ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from foretrain.knots import KnotBuilder, cut
+from foretrain.lightning.facts import watched_optimizer
+from foretrain.lightning.planning import plan_rates
+from foretrain.lightning.position import NO_END, find_total
+from foretrain.observation import Plan, ScheduleUpdate
+from foretrain.schedule import Schedule
+
+CLOSE = 1e-3  # how far, as a fraction of the peak rate, the rates used may be from the planned ones
+MOST_WAITING = 256  # rates that lie on a device, in memory until a validation waits for it anyway
+
+CHANGED, NO_RATE = "changed", "no rate"
+
+
+class RateRecorder:
+    """Takes the learning rate of every update, and plans the rest.
+
+    What it holds is plain numbers but for the fit under way, see `begin`; without that it is copied and
+    pickled. The rate of an update is the largest over the parameter groups; with several optimizers it is
+    that of the first that has a scheduler.
+    """
+
+    def __init__(self) -> None:
+        self._used = KnotBuilder()
+        self._fault: str | None = None
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Drops what belongs to a fit under way: the next update begins one."""
+        self._plan: Plan | None = None
+        self._total: int | None = None
+        self._due = True  # a plan is to be made at the next update
+        self._failed = False  # whether the rates used have departed from a plan
+        self._checked = 0  # up to which step the rates used were compared with the plan
+        self._told = self._updates = 0
+        self._new = False  # whether the plan was not told yet
+        self._steps: Any = None  # counts the optimizer steps
+        self._watched: Any = None  # the optimizer, where there are several
+        self._waiting: list[tuple[int, list[Any]]] = []
+        self._latest: tuple[int, list[Any]] | None = None
+        self._every = 1
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The recorder without the fit under way."""
+        self._read_waiting()
+        copy = type(self).__new__(type(self))
+        copy.__dict__.update(self.__dict__)
+        copy.let_go()
+        return copy.__dict__
+
+    @property
+    def rate(self) -> float | None:
+        """The rate of the last update; None where it is not known. Waits for the device if it lies there."""
+        self._read_waiting()
+        return None if self._fault else self._used.rate
+
+    # State in checkpoints
+
+    def to_state(self) -> dict[str, Any]:
+        """The rates used as plain values, as a checkpoint holds them."""
+        self._read_waiting()
+        knots = self._used.knots()
+        return Schedule.from_knots(knots, self._used.tolerance).to_json() if knots else {}
+
+    @classmethod
+    def from_state(cls, state: Any, step: int) -> RateRecorder:
+        """A recorder that goes on from a checkpoint, at a number of steps; an empty one from nonsense."""
+        recorder = cls()
+        try:
+            schedule = Schedule.from_json(state)
+        except ValueError:
+            return recorder
+        recorder._used = KnotBuilder.resumed(cut(schedule.knots, last=step), schedule.tolerance)
+        return recorder
+
+    # On the training path
+
+    def take(self, trainer: Any, optimizer: Any) -> None:
+        """Takes the rate of the update under way. Called once or more for each; waits for no device."""
+        if self._due:
+            self._begin(trainer, optimizer)
+        step = self._steps.completed + 1
+        if self._watched is not None and optimizer is not self._watched:
+            self._pass_over(step)
+            return
+        groups = optimizer.param_groups
+        rate = groups[0]["lr"] if len(groups) == 1 else _largest(groups)
+        if type(rate) is not float:
+            rate = self._as_float(step, groups)
+            if rate is None:
+                return
+        try:
+            self._used.add(step, rate)
+        except ValueError:
+            self._fault = NO_RATE  # a rate that is negative or not finite
+
+    def _begin(self, trainer: Any, optimizer: Any) -> None:
+        self._due = False
+        loop = trainer.fit_loop.epoch_loop
+        automatic = trainer.lightning_module.automatic_optimization
+        self._watched = watched_optimizer(trainer)
+        try:
+            manual = loop.manual_optimization.optim_step_progress
+            steps = loop.automatic_optimization.optim_progress.optimizer.step if automatic else manual
+            self._steps = steps.total if steps.total.completed == trainer.global_step else _Steps(trainer)
+        except AttributeError:  # not public
+            self._steps = _Steps(trainer)
+        self._plan = plan_rates(trainer, optimizer)
+        self._total = find_total(trainer)
+        self._checked = self._steps.completed
+        self._new = True
+
+    def _pass_over(self, step: int) -> None:
+        # The step is another optimizer's: this one's rate stands still.
+        if self._used.rate is not None and not self._waiting:
+            self._used.add(step, self._used.rate)
+
+    def _as_float(self, step: int, groups: list[dict[str, Any]]) -> float | None:
+        """The rate as a number; None where there is none, or where that would wait for a device."""
+        rates = [group["lr"] for group in groups]
+        if any(isinstance(rate, Tensor) and rate.device.type != "cpu" for rate in rates):
+            self._keep_waiting(step, rates)
+            return None
+        return max(map(float, rates), default=None)
+
+    def _keep_waiting(self, step: int, rates: list[Any]) -> None:
+        # A rate that is a tensor is changed in place.
+        self._latest = step, [rate.clone() if isinstance(rate, Tensor) else rate for rate in rates]
+        if not self._waiting or step >= self._waiting[-1][0] + self._every:
+            self._waiting.append(self._latest)
+        if len(self._waiting) > MOST_WAITING:
+            del self._waiting[1::2]  # straight lines take their place
+            self._every *= 2
+
+    def _read_waiting(self) -> None:
+        waiting, latest = self._waiting, self._latest
+        self._waiting, self._latest, self._every = [], None, 1
+        for step, rates in [*waiting, *([latest] if latest else [])]:
+            try:
+                self._used.add(step, max(map(float, rates)))
+            except ValueError:
+                self._fault = NO_RATE
+
+    # At a validation
+
+    def update(self, trainer: Any) -> ScheduleUpdate:
+        """What is new since the last update."""
+        self._read_waiting()
+        if self._steps is not None:
+            self._check(trainer)
+        knots = [] if self._fault else self._used.knots(self._told)
+        used = Schedule.from_knots(knots, self._used.tolerance) if knots else None
+        self._told = self._used.anchor
+        self._updates += 1
+        # Also now and then without need, since a line of the record may be damaged.
+        tell = self._new or self._updates & (self._updates - 1) == 0
+        self._new = False
+        return ScheduleUpdate(used, Plan(None, self._fault) if self._fault else self._plan if tell else None)
+
+    def _check(self, trainer: Any) -> None:
+        """Compares what was used with the plan: one that fails is made anew once, and then given up."""
+        plan, step, after = self._plan, self._used.step, self._checked
+        if plan is None or (plan.schedule is None and plan.unknown != NO_END):
+            return
+        self._checked = step
+        if plan.schedule is not None and not _agree(self._used, plan.schedule, after + 1, step):
+            self._due, self._failed = not self._failed, True
+        elif self._total != find_total(trainer):
+            self._due = True
+        else:
+            return
+        # Until the next update, where a new plan can be made.
+        self._plan, self._new = Plan(None, CHANGED), True
+
+
+class _Steps:
+    """Optimizer steps so far, from what Lightning says in public."""
+
+    def __init__(self, trainer: Any) -> None:
+        self._trainer = trainer
+
+    @property
+    def completed(self) -> int:
+        return int(self._trainer.global_step)
+
+
+def _largest(groups: list[dict[str, Any]]) -> Any:
+    rates = [group["lr"] for group in groups]
+    # To compare tensors could wait for a device.
+    return max(rates) if rates and type(rates[0]) is type(rates[-1]) is float else None
+
+
+def _agree(used: KnotBuilder, plan: Schedule, first: int, last: int) -> bool:
+    """Whether the rates used from one step to another were the planned ones."""
+    first, last = max(first, plan.first), min(last, plan.end)
+    if first > last:
+        return True
+    knots = cut(used.knots(first), first=first, last=last)
+    if not knots:
+        return True
+    known = Schedule.from_knots(knots, used.tolerance)
+    # Lines are as near everywhere as they are at the knots of both.
+    first, last = known.first, known.end
+    steps = np.array(sorted({*known.steps, *(step for step in plan.steps if first <= step <= last)}))
+    apart = float(np.abs(known.at(steps) - plan.at(steps)).max())
+    return apart <= CLOSE * max(plan.peak, known.peak) + plan.tolerance + known.tolerance
