@@ -28,7 +28,9 @@ class Question:
     @classmethod
     def from_json(cls, record):
         return record
-def analyze(runs, question):
+class Shelf:
+    pass
+def analyze(runs, question, shelf):
     from foretrain.report import Report
     print("a library that prints")
     do = question.get("do", "")
@@ -43,7 +45,7 @@ def analyze(runs, question):
     run = runs[question["run"]]
     points = tuple((float(o.counts.samples), o.value) for o in run.observations)
     return Report(run=run.info.run, metric="m", axis="samples", step=len(points), points=points)
-fake.Question, fake.analyze = Question, analyze
+fake.Question, fake.Shelf, fake.analyze = Question, Shelf, analyze
 sys.modules["foretrain.analysis"] = fake
 from foretrain.child import main
 main(memory_limit={memory_limit}, parent=int(sys.argv[1]))

@@ -10,8 +10,9 @@ import pytest
 
 from foretrain.flags import Flag, FlagKind
 from foretrain.report import Band, CurveRegions, JointReport, LawFit, NamedProjection, Report
-from foretrain.tensorboard.rows import MAX_CURVE, MAX_POINTS, amount, entry, figure
+from foretrain.tensorboard.rows import MAX_CURVE, MAX_POINTS, entry
 from foretrain.tensorboard.view import chosen, law_view, natural, runs_view, value_at
+from foretrain.tensorboard.words import amount, figure
 
 FLAG = Flag(FlagKind.ABOVE_FAMILY, 10, "Above what the others predict.")
 

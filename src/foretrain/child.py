@@ -3,11 +3,11 @@
 A question is one line of JSON on standard input::
 
     {"id": 7, "study_dir": "...", "run": "...", "question": {...}, "time_limit": 60.0,
-     "unsaved": {"info": {...}, "observations": [{...}, ...]}}
+     "unsaved": {"info": {...}, "observations": [{...}, ...], "schedule": {...}}}
 
-where "unsaved" may be missing. The answer is one line on standard output: `{"id": 7, "report": "...",
-"seconds": 0.2}`, with a report's own JSON as text and the processor time it took, or `{"id": 7, "error":
-"..."}`. Of the questions that wait, only the newest is answered.
+where "unsaved", or the "schedule" in it, may be missing. The answer is one line on standard output:
+`{"id": 7, "report": "...", "seconds": 0.2}`, with a report's own JSON as text and the processor time it took,
+or `{"id": 7, "error": "..."}`. Of the questions that wait, only the newest is answered.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from foretrain.observation import Observation, RunInfo
+from foretrain.observation import Observation, RunInfo, ScheduleUpdate
 from foretrain.report import MAX_REPORT_BYTES
 from foretrain.store import StudyReader
 
@@ -102,10 +102,11 @@ class _Questions:
 
 
 class _Answerer:
-    """Answers one question at a time; remembers what it has read of each study."""
+    """Answers one question at a time; remembers what it has read of each study, and its finished runs."""
 
     def __init__(self) -> None:
         self._readers: dict[str, StudyReader] = {}
+        self._shelves: dict[str, Any] = {}
 
     def answer(self, line: bytes, watch: _Watch) -> dict[str, Any]:
         """The answer to a question; one that tells the error, where there is one."""
@@ -126,13 +127,15 @@ class _Answerer:
 
     def _report(self, request: dict[str, Any]) -> tuple[str, float]:
         # Here, so that an analysis that cannot be imported is an error that someone reads.
-        from foretrain.analysis import Question, analyze
+        from foretrain.analysis import Question, Shelf, analyze
 
         begun = time.process_time()
         folder = str(request["study_dir"])
         reader = self._readers.setdefault(folder, StudyReader(Path(folder)))
-        study = reader.read(_unsaved(request.get("unsaved")))
-        text: str = analyze(study.runs, Question.from_json(request["question"])).to_json()
+        unsaved = request.get("unsaved")
+        study = reader.read(_unsaved(unsaved), schedule=_unsaved_schedule(unsaved))
+        shelf = self._shelves.setdefault(folder, Shelf())
+        text: str = analyze(study.runs, Question.from_json(request["question"]), shelf).to_json()
         if len(text) > MAX_REPORT_BYTES:
             raise ValueError(f"Expected a report of at most {MAX_REPORT_BYTES} bytes, got {len(text)}.")
         return text, time.process_time() - begun
@@ -144,6 +147,11 @@ def _unsaved(record: dict[str, Any] | None) -> tuple[RunInfo, list[Observation]]
     info = RunInfo.from_json(record["info"])
     items = record["observations"]
     return info, [Observation.from_json(item, run=info.run, attempt=info.attempt) for item in items]
+
+
+def _unsaved_schedule(record: dict[str, Any] | None) -> ScheduleUpdate | None:
+    told = (record or {}).get("schedule")
+    return None if told is None else ScheduleUpdate.from_json(told)
 
 
 def _step_back(memory_limit: int | None) -> None:

@@ -11,9 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from foretrain import __version__
-from foretrain.analysis import Question, analyze
+from foretrain.analysis import Question, Shelf, analyze
 from foretrain.axes import AXES
-from foretrain.report import Report
+from foretrain.findings import ANNEALED, NOT_ANNEALED, record_line
+from foretrain.report import NamedProjection, Report
 from foretrain.store import StudyReader
 
 
@@ -54,9 +55,9 @@ def _report(args: argparse.Namespace) -> int:
         # Names of runs are no markup: "[red]" is printed as it is.
         console = Console(markup=False, highlight=False)
         console.print(_table(reports))
-        told = _regions(reports)
-        if told:
-            console.print(told)
+        for told in (_regions(reports), *_best(reports), _track(reports)):
+            if told:
+                console.print(told)
     return 0
 
 
@@ -80,8 +81,9 @@ def _read(folder: Path, metric: str | None, axis: str | None) -> list[Report]:
         metric = max(sorted(set(names)), key=names.count)
     if axis is None:
         axis = "tokens" if all(o.counts.tokens for o in observations) else "samples"
+    shelf = Shelf()
     return [
-        analyze(study.runs, Question(run=name, metric=metric, axis=axis))
+        analyze(study.runs, Question(run=name, metric=metric, axis=axis), shelf)
         for name, run in study.runs.items()
         if any(o.metric == metric for o in run.observations)
     ]
@@ -94,10 +96,7 @@ def _table(reports: Sequence[Report]) -> Table:
         table.add_column(column, justify="left" if column in ("run", "status") else "right")
     for report in reports:
         named = {p.name: p for p in report.projections}
-        told = [
-            f"{p.median:.4g} ({p.lower['0.9']:.4g} to {p.upper['0.9']:.4g})" if p else "-"
-            for p in (named.get("planned end"), named.get("10x"))
-        ]
+        told = [_told(named.get("planned end")), _told(named.get("10x"))]
         last = report.points[-1] if report.points else (float("nan"), float("nan"))
         flags = ", ".join(flag.kind.value for flag in report.flags)
         table.add_row(
@@ -109,6 +108,30 @@ def _table(reports: Sequence[Report]) -> Table:
             f"flagged: {flags}" if flags else report.status,
         )
     return table
+
+
+def _told(projection: NamedProjection | None) -> str:
+    """A projection with its interval, and what it assumes of the learning rate where that must be said."""
+    if projection is None:
+        return "-"
+    kind = f", {projection.kind}" if projection.kind in (ANNEALED, NOT_ANNEALED) else ""
+    lower, upper = projection.lower["0.9"], projection.upper["0.9"]
+    return f"{projection.median:.4g} ({lower:.4g} to {upper:.4g}){kind}"
+
+
+def _best(reports: Sequence[Report]) -> list[str]:
+    """One line for each run whose error has risen since its best value."""
+    return [
+        f"{r.run} is past its best: {r.metric} was {r.best.value:.4g} at step {r.best.step:,}."
+        for r in reports
+        if r.best is not None and r.best.risen
+    ]
+
+
+def _track(reports: Sequence[Report]) -> str:
+    """One line: how the past forecasts of the finished runs met what came."""
+    told = [past.inside() for report in reports if report.state == "finished" for past in report.track]
+    return record_line(len(told), sum(told))
 
 
 def _regions(reports: Sequence[Report]) -> str:

@@ -4,10 +4,35 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from foretrain.findings import (
+    Band,
+    BestValue,
+    CurveRegions,
+    JointReport,
+    LawFit,
+    NamedProjection,
+    PastForecast,
+    Repeats,
+    ScheduleNote,
+)
 from foretrain.flags import Flag, FlagKind
+
+__all__ = [
+    "Band",
+    "BestValue",
+    "CurveRegions",
+    "JointReport",
+    "LawFit",
+    "NamedProjection",
+    "PastForecast",
+    "Repeats",
+    "Report",
+    "ReportError",
+    "ScheduleNote",
+]
 
 REPORT_VERSION = 1
 MAX_REPORT_BYTES = 256 * 1024
@@ -15,123 +40,6 @@ MAX_REPORT_BYTES = 256 * 1024
 
 class ReportError(ValueError):
     """A report that cannot be read: damaged, or written by a later version."""
-
-
-@dataclass(frozen=True)
-class Band:
-    """A projected error with its intervals along an axis.
-
-    Attributes:
-        x: Where, in the axis's unit; shape (n,).
-        median: The projected error there, in the metric's unit; shape (n,).
-        lower: Lower end of the interval by nominal level ("0.9"), each of shape (n,).
-        upper: Upper end of the interval by nominal level, each of shape (n,).
-    """
-
-    x: tuple[float, ...] = ()
-    median: tuple[float, ...] = ()
-    lower: dict[str, tuple[float, ...]] = field(default_factory=dict)
-    upper: dict[str, tuple[float, ...]] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        """The band as plain JSON values."""
-        return {
-            "x": list(self.x),
-            "median": list(self.median),
-            "lower": {level: list(values) for level, values in self.lower.items()},
-            "upper": {level: list(values) for level, values in self.upper.items()},
-        }
-
-    @classmethod
-    def from_json(cls, record: dict[str, Any]) -> Band:
-        """The inverse of `to_json`."""
-        return cls(
-            x=tuple(record["x"]),
-            median=tuple(record["median"]),
-            lower={level: tuple(values) for level, values in record["lower"].items()},
-            upper={level: tuple(values) for level, values in record["upper"].items()},
-        )
-
-
-@dataclass(frozen=True)
-class NamedProjection:
-    """The projected error at one named scale.
-
-    Attributes:
-        name: "2x", "10x", "100x", "planned end", or the user's target.
-        params: Model size it speaks of, in trainable parameters; None where unknown.
-        data: Data it speaks of, in the report's axis.
-        median: Projected error there, in the metric's unit.
-        lower: Lower end of the interval by nominal level ("0.9").
-        upper: Upper end of the interval by nominal level.
-        doubts: Reasons to doubt this one, as sentences.
-    """
-
-    name: str
-    params: float | None
-    data: float
-    median: float
-    lower: dict[str, float] = field(default_factory=dict)
-    upper: dict[str, float] = field(default_factory=dict)
-    doubts: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class LawFit:
-    """One law that was tried.
-
-    Attributes:
-        law: Name of the law, a key of `foretrain.laws.LAWS`.
-        parameters: Value by parameter name; an irreducible error and coefficients in the metric's unit.
-        weight: Share of this law in the projection, 0 to 1.
-        status: Code of the outcome ("ok", "floor_not_identified", ...).
-        sentence: What that means and what would help.
-    """
-
-    law: str
-    parameters: dict[str, float]
-    weight: float = 1.0
-    status: str = "ok"
-    sentence: str = ""
-
-
-@dataclass(frozen=True)
-class CurveRegions:
-    """Where a run's curve enters the regions of a learning curve (Hestness et al. 2017, arXiv:1712.00409).
-
-    Attributes:
-        now: The region of the newest point: "small_data", "power_law" or "irreducible".
-        power_law_from: x at which the power-law region begins and small data end, in the report's axis; None
-            if no point lies before it, or none beyond.
-        irreducible_from: x at which the irreducible region begins, likewise.
-    """
-
-    now: str
-    power_law_from: float | None = None
-    irreducible_from: float | None = None
-
-
-@dataclass(frozen=True)
-class JointReport:
-    """What the runs of several sizes say together.
-
-    Attributes:
-        status: Code of the outcome; "ok" or the reason why there is no more.
-        sentence: What that means and what would help.
-        runs: Names of the runs that entered.
-        fit: The joint law, or None.
-        by_size: Projected error along model size, at the data `at_data`; None where there is no law.
-        at_data: The data that `by_size` speaks of, in the report's axis.
-        projections: Projected errors of named larger models.
-    """
-
-    status: str
-    sentence: str = ""
-    runs: tuple[str, ...] = ()
-    fit: LawFit | None = None
-    by_size: Band | None = None
-    at_data: float | None = None
-    projections: tuple[NamedProjection, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -153,12 +61,20 @@ class Report:
         status: Code of the run's own fit ("ok", "too_few_points", ...).
         sentence: What that means and what would help.
         fits: The laws tried on the run's own points.
-        curve: Projected error along the data axis, from the last points to 1,000 times the last.
-        projections: Projected errors at named scales.
+        curve: Projected error along the data axis, from the last points on: to the planned end where the
+            learning-rate schedule is followed, else to 1,000 times the last.
+        projections: Projected errors at named scales, each of one kind.
         joint: What the study's runs of several sizes say together; None where it was not asked.
         doubts: Reasons to doubt the projections, as sentences.
         flags: Judgements that a person should see.
         regions: The regions of the run's curve; None where they cannot be told, and in older reports.
+        reasons: All that is in doubt about the run's own projection, as codes of
+            `foretrain.status.FitStatus`, the gravest first.
+        schedule: What the projections know of the learning rates; None in older reports.
+        best: The lowest value so far; None where there is none.
+        repeats: How often the data were seen; None where that is not counted or nothing was repeated.
+        track: Of a run that has come to its end, what had been projected for it along the way, from the same
+            run's first points and the study's other finished runs.
     """
 
     run: str
@@ -181,6 +97,11 @@ class Report:
     doubts: tuple[str, ...] = ()
     flags: tuple[Flag, ...] = ()
     regions: CurveRegions | None = None
+    reasons: tuple[str, ...] = ()
+    schedule: ScheduleNote | None = None
+    best: BestValue | None = None
+    repeats: Repeats | None = None
+    track: tuple[PastForecast, ...] = ()
 
     def to_json(self) -> str:
         """The report as one line of strict JSON (no NaN: a number that is not finite becomes null)."""
@@ -236,7 +157,8 @@ def _known(cls: Any, record: dict[str, Any]) -> dict[str, Any]:
 
 def _projection(record: dict[str, Any]) -> NamedProjection:
     known = _known(NamedProjection, record)
-    return NamedProjection(**{**known, "doubts": tuple(known.get("doubts", ()))})
+    texts = {name: tuple(known.get(name, ())) for name in ("doubts", "reasons")}
+    return NamedProjection(**{**known, **texts})
 
 
 def _joint(record: dict[str, Any]) -> JointReport:
@@ -262,6 +184,12 @@ def _report_fields(record: dict[str, Any]) -> dict[str, Any]:
         known["curve"] = Band.from_json(known["curve"])
     if known.get("joint") is not None:
         known["joint"] = _joint(known["joint"])
-    if known.get("regions") is not None:
-        known["regions"] = CurveRegions(**_known(CurveRegions, known["regions"]))
+    known["reasons"] = tuple(known.get("reasons", ()))
+    known["track"] = tuple(PastForecast(**_known(PastForecast, item)) for item in known.get("track", ()))
+    records: dict[str, Any] = {"regions": CurveRegions, "best": BestValue, "repeats": Repeats}
+    for name, cls in {**records, "schedule": ScheduleNote}.items():
+        if known.get(name) is not None:
+            known[name] = cls(**_known(cls, known[name]))
+    if known.get("schedule") is not None:
+        known["schedule"] = replace(known["schedule"], earlier=tuple(known["schedule"].earlier))
     return known

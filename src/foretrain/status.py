@@ -77,6 +77,11 @@ class FitStatus(str, Enum):
         "The learning rate does not fall by then: a run that decays its rate ends lower. "
         "Compare it only with runs that have not decayed theirs either.",
     )
+    REPEATED_DATA = (
+        "repeated_data",
+        "The data repeat by then: repeats help less than new data, by how much is known for text alone, and "
+        "over-fitting is not foreseen. Train on more distinct data, or watch for the best value.",
+    )
     UNCALIBRATED = (
         "uncalibrated",
         "No past forecast of this curve could be scored, so the interval rests on other curves alone. "

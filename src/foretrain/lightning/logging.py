@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from foretrain.findings import ANNEALED, AS_PLANNED, NOT_ANNEALED
 from foretrain.report import NamedProjection, Report
 
 LEVEL = "0.9"
@@ -26,7 +27,12 @@ def short(number: float) -> str:
 
 
 def scalar_names(
-    axis: str, targets: Sequence[float], target_params: Sequence[float], *, planned: bool
+    axis: str,
+    targets: Sequence[float],
+    target_params: Sequence[float],
+    *,
+    planned: bool,
+    annealed: bool = False,
 ) -> tuple[str, ...]:
     """The names of the scalars that a run logs by itself, to be told to a logger at once; see `scalars`.
 
@@ -37,19 +43,28 @@ def scalar_names(
         targets: Data amounts that the user asked for.
         target_params: Model sizes that the user asked for.
         planned: Whether the run has a planned end.
+        annealed: Whether projections beyond the planned end follow a stretched schedule; see `anneals`.
     """
-    stems = [*FACTORS, *(["end"] if planned else [])]
-    stems += [f"{short(target)}_{axis}" for target in targets]
+    data = [*FACTORS, *(f"{short(target)}_{axis}" for target in targets)]
+    stems = [*data[: len(FACTORS)], *(["end"] if planned else []), *data[len(FACTORS) :]]
     stems += [f"{short(target)}_params" for target in target_params]
-    projected = [f"scaling/projected_{stem}{end}" for stem in stems for end in ("", "_lower", "_upper")]
-    return (*projected, OFF_CURVE)
+    names = [f"projected_{stem}" for stem in stems] + [f"annealed_{stem}" for stem in data if annealed]
+    return (*(f"scaling/{name}{end}" for name in names for end in ("", "_lower", "_upper")), OFF_CURVE)
+
+
+def anneals(report: Report) -> bool:
+    """Whether a report's projections follow the run's schedule, so that those beyond it are annealed ones."""
+    return report.schedule is not None and report.schedule.state == "followed"
 
 
 def scalars(report: Report, targets: Sequence[float], target_params: Sequence[float]) -> dict[str, float]:
     """The scalars that a report has, by name; what it does not know is left out.
 
-    So are projections from too few points: their intervals, of many powers of ten, would set the scale of a
-    chart for good.
+    A projection along this run's own schedule is `projected_...`; one of a run whose schedule is stretched to
+    end there is `annealed_...`, so that the two never share a chart.
+
+    Left out are also projections from too few points: their intervals, of many powers of ten, would set the
+    scale of a chart for good.
 
     Args:
         report: The report.
@@ -81,7 +96,7 @@ def _same(a: float, b: float) -> bool:
 
 
 def _triple(stem: str, projection: NamedProjection) -> dict[str, float]:
-    name = f"scaling/projected_{stem}"
+    name = f"scaling/{'annealed' if projection.kind == ANNEALED else 'projected'}_{stem}"
     values = {
         name: projection.median,
         f"{name}_lower": projection.lower.get(LEVEL),
@@ -98,7 +113,9 @@ def say(report: Report) -> str:
         now = f"{report.metric} of {report.run} is {value:.4g} at {short(x)} {unit}"
     else:
         now = f"{report.metric} of {report.run} has no points yet"
-    further = [p for p in report.projections if p.name in FACTORS]
+    ends = [p for p in report.projections if p.name == PLANNED_END and p.kind == AS_PLANNED]
+    ahead = [p for p in ends if report.points and p.data > report.points[-1][0]]
+    further = ahead + [p for p in report.projections if p.name in FACTORS]
     if not further or report.status == TOO_FEW_POINTS:
         return f"{now}; no projection yet. {report.sentence}".rstrip()
     doubt = "" if report.status == "ok" else f" {report.sentence}"
@@ -110,7 +127,9 @@ def _words(projection: NamedProjection, unit: str) -> str:
     lower, upper = projection.lower.get(LEVEL), projection.upper.get(LEVEL)
     if lower is not None and upper is not None:
         words += f" (90 %: {lower:.4g} to {upper:.4g})"
-    return f"{words} at {projection.name} ({short(projection.data)} {unit})"
+    kind = f", {projection.kind}" if projection.kind in (ANNEALED, NOT_ANNEALED) else ""
+    place = f"the {PLANNED_END}" if projection.name == PLANNED_END else projection.name
+    return f"{words} at {place} ({short(projection.data)} {unit}{kind})"
 
 
 def _list(words: Iterable[str]) -> str:

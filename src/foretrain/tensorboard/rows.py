@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from foretrain.axes import AXES
+from foretrain.findings import KINDS
 from foretrain.report import Band, CurveRegions, NamedProjection, Report
+from foretrain.tensorboard.plain import MAX_ITEMS, items, number, positive, short, text, thin
+from foretrain.tensorboard.words import amount, headline, notes, unit
 
 LEVEL = "0.9"  # the interval that the page draws and names
 MAX_POINTS = 60  # points of a run on the page: more cannot be told apart on a log axis
 MAX_CURVE = 64  # grid of a curve on the page, including what the band needs to look smooth
-MAX_TEXT = 400
-MAX_ITEMS = 24  # doubts, flags, projections, parameters of one run
 REGIONS = {"small_data": "small data", "power_law": "power law", "irreducible": "irreducible"}
 
 
@@ -64,6 +62,8 @@ def entry(run: str, report: Report) -> Entry:
         "sentence": text(report.sentence),
         "flags": flags,
         "doubts": _doubts(report),
+        "notes": notes(report, points, unit(text(report.axis))),
+        "track": track(report),
         "regions": regions(report.regions, points, unit(text(report.axis))),
         "excluded": [[text(reason), short(number(n))] for reason, n in items(report.excluded)],
         "points": [[short(x), short(y)] for x, y in thin(points, MAX_POINTS)],
@@ -79,7 +79,7 @@ def entry(run: str, report: Report) -> Entry:
             for fit in report.fits[:MAX_ITEMS]
         ],
     }
-    row["headline"] = _headline(row, text(report.metric), unit(text(report.axis)))
+    row["headline"] = headline(row, text(report.metric), unit(text(report.axis)))
     return Entry(
         run=run,
         study=text(report.study),
@@ -90,43 +90,6 @@ def entry(run: str, report: Report) -> Entry:
         conventions={text(name): text(value) for name, value in items(report.conventions)},
         flagged=bool(flags),
     )
-
-
-def amount(x: float) -> str:
-    """A count in three digits: 512, 1.6k, 48.2M, 7B, 3.1e+18."""
-    if x < 1e15:
-        for scale, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-            if x >= scale * 0.9995:
-                return f"{x / scale:.3g}{letter}"
-    return f"{x:.3g}"
-
-
-def _headline(row: dict[str, Any], metric: str, label: str) -> str:
-    """The projection at ten times the data in words, or the furthest one where there is none."""
-    if not row["projections"]:
-        return ""
-    named = {item["name"]: item for item in row["projections"]}
-    item = named.get("10x", row["projections"][-1])
-    name, where = item["name"], f"{amount(item['data'])} {label}"
-    if name == "planned end":
-        place = f"At its planned end ({where})"
-    elif re.fullmatch(r"\d+x", name):
-        place = f"At {name} the data ({where})"
-    else:
-        place = f"At {name} ({where})"
-    return f"{place}, {metric} is projected to be {figure(item['median'])}{between(item)}."
-
-
-def figure(y: float) -> str:
-    """An error in four digits, trailing zeros kept."""
-    return f"{y:#.4g}".rstrip(".")
-
-
-def between(item: dict[str, Any]) -> str:
-    """The end of a sentence on a projection: its interval, where it has one."""
-    if item["lower"] is None or item["upper"] is None:
-        return ""
-    return f"; 90\u00a0% between {figure(item['lower'])} and {figure(item['upper'])}"
 
 
 def _doubts(report: Report) -> list[str]:
@@ -200,6 +163,7 @@ def projection(item: NamedProjection) -> dict[str, Any] | None:
         "median": short(median),
         "lower": short(positive(dict(items(item.lower)).get(LEVEL))),
         "upper": short(positive(dict(items(item.upper)).get(LEVEL))),
+        "kind": item.kind if item.kind in KINDS else "",
         "doubts": [text(doubt) for doubt in item.doubts[:MAX_ITEMS]],
     }
 
@@ -221,45 +185,12 @@ def band(band: Band | None) -> dict[str, Any] | None:
     return dict(zip(("x", "median", "lower", "upper"), map(list, zip(*rows, strict=True)), strict=True))
 
 
-def thin(values: Sequence[Any], limit: int) -> list[Any]:
-    """At most `limit` of the values, evenly, first and last kept: reports are evenly spaced in log x."""
-    if len(values) <= limit:
-        return list(values)
-    return [values[round(i * (len(values) - 1) / (limit - 1))] for i in range(limit)]
-
-
-def items(record: Any) -> list[tuple[Any, Any]]:
-    """The pairs of a mapping, boundedly many; none of anything else."""
-    return list(record.items())[:MAX_ITEMS] if isinstance(record, dict) else []
-
-
-def unit(axis: str) -> str:
-    """An axis's label: its unit in words, or its name where this version does not know it."""
-    return AXES[axis].unit if axis in AXES else axis
-
-
-def text(value: Any) -> str:
-    """The value as a text of bounded length."""
-    whole = str(value)
-    return whole if len(whole) <= MAX_TEXT else whole[: MAX_TEXT - 1] + "…"
-
-
-def number(value: Any) -> float | None:
-    """The value if it is a finite number, else None."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        return float(value) if math.isfinite(value) else None
-    except OverflowError:  # an integer beyond any float
-        return None
-
-
-def positive(value: Any) -> float | None:
-    """The value if log axes can show it, else None."""
-    finite = number(value)
-    return finite if finite is not None and finite > 0 else None
-
-
-def short(value: float | None) -> float | None:
-    """Six digits: beyond what a screen shows, a third of the bytes."""
-    return None if value is None else float(f"{value:.6g}")
+def track(report: Report) -> list[int]:
+    """How many past forecasts of a finished run could be scored, and how many were inside their interval."""
+    told = []
+    for past in report.track[:MAX_ITEMS]:
+        ends = dict(items(past.lower)).get(LEVEL), past.came, dict(items(past.upper)).get(LEVEL)
+        low, came, high = (number(value) for value in ends)
+        if low is not None and came is not None and high is not None:
+            told.append(low <= came <= high)
+    return [len(told), sum(told)]

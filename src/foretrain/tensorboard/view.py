@@ -9,24 +9,11 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from foretrain.findings import record_line
 from foretrain.report import JointReport
-from foretrain.tensorboard.rows import (
-    MAX_ITEMS,
-    MAX_POINTS,
-    Entry,
-    amount,
-    band,
-    between,
-    figure,
-    items,
-    number,
-    positive,
-    projection,
-    short,
-    text,
-    thin,
-    unit,
-)
+from foretrain.tensorboard.plain import MAX_ITEMS, items, number, positive, short, text, thin
+from foretrain.tensorboard.rows import MAX_POINTS, Entry, band, projection
+from foretrain.tensorboard.words import amount, between, figure, unit
 
 if TYPE_CHECKING:
     from foretrain.analysis import RunCurve
@@ -93,8 +80,17 @@ def runs_view(
         "axis_labels": [[name, unit(name)] for name in selection["axes"]],
         "runs": rows,
         "default_run": None if default is None else default.run,
+        "track": record_line(*map(sum, zip(*(_track(item) for item in entries), strict=True)))
+        if entries
+        else "",
         "unreadable": [[run, text(reason)] for run, reason in sorted(unreadable.items())],
     }
+
+
+def _track(item: Entry) -> list[int]:
+    """A finished run's past forecasts: how many, and how many were inside their interval."""
+    track: list[int] = item.row["track"]
+    return track if item.row["state"] == "finished" else [0, 0]
 
 
 def law_curves(entries: Iterable[Entry], exclude: Collection[str]) -> list[RunCurve]:

@@ -58,6 +58,9 @@ const interval = (p) => (p && p.lower !== null && p.upper !== null ? `${value(p.
 const words = (code) => code.replaceAll('_', ' ');
 const named = (run, name) => run.projections.find((p) => p.name === name) || null;
 
+/** What a projection assumes of the learning rate, in a few words. */
+const assumes = (kind) => (kind === 'annealed' ? 'annealed: schedule stretched to end here' : kind);
+
 /** Run names without the folders that all of them share. */
 function shortNames(names) {
   const split = names.map((name) => name.split('/'));
@@ -299,17 +302,20 @@ function drawPoints(f, run, points, kind) {
   f.marks.append(s('path', {d, class: `points ${run.flagged ? 'flagged' : 'dot'} ${kind}`, color: run.color}));
 }
 
+/** A square lies on this run's own course, a wedge at the end of a longer schedule, a diamond on no schedule. */
 function drawProjection(f, at, p, color, run = '') {
-  const px = f.x(at), py = f.y(p.median), planned = p.name === 'planned end';
-  const group = s('g', {class: `projection${planned ? ' planned' : ''}`, color});
+  const px = f.x(at), py = f.y(p.median), planned = p.name === 'planned end', kind = p.kind || '';
+  const group = s('g', {class: `projection kind-${kind.replaceAll(' ', '-')}${planned ? ' planned' : ''}`, color});
   if (p.lower !== null && p.upper !== null) {
     const [low, high] = [f.y(p.lower), f.y(p.upper)];
     group.append(s('path', {d: `M${px} ${low}V${high}M${px - 4} ${low}h8M${px - 4} ${high}h8`, class: 'bar'}));
   }
-  const shape = planned ? `M${px - 4.5} ${py - 4.5}h9v9h-9z` : `M${px} ${py - 6}l6 6l-6 6l-6-6z`;
+  const square = planned || kind === 'as planned';
+  const shape = square ? `M${px - 4.5} ${py - 4.5}h9v9h-9z` : kind === 'annealed' ? `M${px - 6.5} ${py - 4.5}h13l-6.5 11z`
+    : `M${px} ${py - 6}l6 6l-6 6l-6-6z`;
   group.append(s('path', {d: shape, class: 'mark'}));
   f.marks.append(group);
-  const lines = [p.name, `projected ${value(p.median)}`, p.lower === null ? '' : `90 %: ${interval(p)}`, `at ${amount(at)}`];
+  const lines = [p.name, `projected ${value(p.median)}`, assumes(kind), p.lower === null ? '' : `90 %: ${interval(p)}`, `at ${amount(at)}`];
   f.targets.push({px, py, lines: lines.filter(Boolean), run, main: true});
 }
 
@@ -339,7 +345,7 @@ function drawData(runs, selected) {
   const yRange = widen(logRange(values, 0.05), ends);
   const f = frame({
     xRange, yRange, xLabel: state.data.data_label, yLabel: metric,
-    guides: projections.map((p) => ({x: p.data, label: p.name, kind: p.name === 'planned end' ? 'strong' : ''})),
+    guides: projections.map((p) => ({x: p.data, label: p.kind === 'annealed' ? `${p.name} annealed` : p.name, kind: p.name === 'planned end' ? 'strong' : ''})),
   });
   if (selected && selected.regions) drawRegions(f, selected);
   const crowd = drawn.length > 40 ? ' crowd' : '';
@@ -488,7 +494,9 @@ function showLegend(runs, selected) {
 /** What the chart's marks mean; only those that are on it. */
 function showKey() {
   const marks = state.view === 'data'
-    ? [['dot', 'measured', '.dot'], ['flag', 'flagged run', '.flagged'], ['line', 'fitted law', '.law'], ['band', '90 % interval', '.band'], ['mark', 'projection', '.projection'], ['region', 'small data or irreducible', '.region-shade']]
+    ? [['dot', 'measured', '.dot'], ['flag', 'flagged run', '.flagged'], ['line', 'fitted law', '.law'], ['band', '90 % interval', '.band'],
+      ['end', 'as planned', '.kind-as-planned, .planned:not(.kind-not-annealed, .kind-schedule-unknown)'], ['wedge', 'annealed: longer, with the schedule stretched', '.kind-annealed'],
+      ['mark', 'projection, not annealed', '.kind-not-annealed'], ['mark', 'projection, schedule unknown', '.kind-schedule-unknown'], ['mark', 'projection', '.kind-:not(.planned)'], ['region', 'small data or irreducible', '.region-shade']]
     : [['dot', 'measured', '.dot'], ['hollow', 'not there yet: projected', '.hollow'], ['flag', 'flagged run', '.flagged'],
       ['line', 'law across the runs', '.law'], ['band', '90 % interval', '.band'], ['mark', 'larger model', '.projection']];
   const drawn = marks.filter(([, , mark]) => part.get('chart').querySelector(mark));
@@ -525,10 +533,11 @@ function showRun(run) {
   if (!run) return [h('p', {class: 'hint'}, 'No run passes the filter.')];
   const facts = [run.params === null ? null : `${amount(run.params)} parameters`, words(run.state)].filter(Boolean).join(' · ');
   const rows = run.last === null ? [] : [['now', amount(run.data), value(run.last), 'measured']];
-  for (const p of run.projections) rows.push([p.name, amount(p.data), value(p.median), interval(p)]);
+  for (const p of run.projections) rows.push([p.name, p.kind ? `${amount(p.data)}, ${p.kind}` : amount(p.data), value(p.median), interval(p)]);
   return [
     h('h2', {title: run.name}, swatch(run), run.name), h('p', {class: 'facts'}, facts),
     run.headline ? h('p', {class: 'headline'}, run.headline) : null,
+    ...run.notes.map((note) => h('p', {class: 'facts after'}, note)),
     run.regions && run.regions.sentence ? h('p', {class: 'facts after'}, run.regions.sentence) : null,
     list('Flagged', 'doubts flags', run.flags.map((flag) => flag.message)),
     run.status === 'ok' ? null : h('p', {class: 'notice'}, run.sentence || words(run.status)),
@@ -579,7 +588,7 @@ function showTable(runs, selected) {
   part.get('head').replaceChildren(...COLUMNS.map(([key, label]) => h('th', {
     scope: 'col', class: key, 'aria-sort': state.sort !== key ? 'none' : state.down ? 'descending' : 'ascending'},
   h('button', {type: 'button', 'data-key': `sort ${key}`, onclick: () => sortBy(key)}, label))));
-  const projected = (p) => (p ? [value(p.median), h('small', {}, interval(p))] : ['–']);
+  const projected = (p) => (p ? [value(p.median), h('small', {}, interval(p)), p.kind ? h('small', {class: 'kind'}, p.kind) : ''] : ['–']);
   part.get('rows').replaceChildren(...[...runs].sort(compare).map((run) => {
     const problem = run.flags[0]?.message || (run.status === 'ok' ? '' : run.sentence);
     const chip = run.flagged ? ['bad', '▲ flagged'] : run.status === 'ok' ? ['good', 'ok'] : ['wait', words(run.status)];
@@ -591,7 +600,9 @@ function showTable(runs, selected) {
       cell('region', run.regions ? run.regions.now : '–'),
       cell('status', h('b', {class: `chip ${chip[0]}`}, chip[1]), h('span', {class: 'run-state'}, words(run.state)), problem ? h('small', {title: problem}, problem) : null));
   }));
-  const {unreadable, hidden} = state.data;
+  const {unreadable, hidden, track} = state.data;
+  part.get('track').hidden = !track;
+  part.get('track').textContent = track || '';
   part.get('unread').replaceChildren(
     hidden ? h('p', {}, `${hidden} more runs are not shown: the tab shows at most ${state.data.runs.length + unreadable.length}.`) : '',
     unreadable.length ? h('details', {}, h('summary', {}, `${unreadable.length} run${unreadable.length > 1 ? 's' : ''} could not be read`),
@@ -678,7 +689,7 @@ function build() {
           onchange: (event) => { state.leaveOut = event.target.checked; loadLaw(); }}), ' Leave flagged runs out of the law'))),
       fixed('legend', h('ul', {class: 'legend', 'aria-label': 'Runs'})), fixed('notice', h('p', {class: 'notice', hidden: true})), chart, fixed('key', h('p', {class: 'keys'}))),
       fixed('detail', h('aside', {class: 'card detail', 'aria-label': 'In numbers'})),
-      h('section', {class: 'card runs'}, h('table', {}, h('caption', {}, 'Runs'), h('thead', {}, fixed('head', h('tr', {}))), fixed('rows', h('tbody', {}))), fixed('unread', h('div', {class: 'unread'}))))),
+      h('section', {class: 'card runs'}, h('table', {}, h('caption', {}, 'Runs'), h('thead', {}, fixed('head', h('tr', {}))), fixed('rows', h('tbody', {}))), fixed('track', h('p', {class: 'track', hidden: true})), fixed('unread', h('div', {class: 'unread'}))))),
     fixed('live', h('p', {class: 'unseen', role: 'status', 'aria-live': 'polite'}))));
 }
 

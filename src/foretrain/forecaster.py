@@ -1,0 +1,65 @@
+"""The forecast of one run through its schedule, for as many places and schedules as are asked about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from foretrain.annealing import RatePath
+from foretrain.family_model import T_SCALE
+from foretrain.laws.law import Array
+from foretrain.projection import Moments
+from foretrain.run_curve import RunCurve
+from foretrain.run_model import RunModel, model_run
+from foretrain.run_projection import FLAT, reasons_to_doubt
+from foretrain.status import FitStatus
+from foretrain.uncertainty import CurveModel, model_curve
+
+
+@dataclass(frozen=True)
+class Forecaster:
+    """The law of one run through its schedule, or what stands for it where the error does not fall.
+
+    Attributes:
+        run: The run's points.
+        model: The law.
+        reasons: What is in doubt at the place asked about, the gravest first.
+        flat: The average of laws of the training done, in place of the law; None where the law holds.
+    """
+
+    run: RunCurve
+    model: RunModel
+    reasons: tuple[FitStatus, ...]
+    flat: CurveModel | None = None
+
+    @classmethod
+    @np.errstate(under="ignore")
+    def of(cls, run: RunCurve, earlier: Sequence[RunCurve], ask: Array) -> Forecaster:
+        """Fits the law, as `forecast_run` does.
+
+        Args:
+            run: The run's points.
+            earlier: Finished runs that tell of it.
+            ask: The step that matters most, as the run counts steps, shape (1,).
+        """
+        model = model_run(run, earlier, ask=float(run.path.done(ask).max()))
+        reasons = reasons_to_doubt(run, model, ask, borrowed_from=len(earlier))
+        flat = None
+        if any(reason in FLAT for reason in reasons) and not earlier:
+            flat = model_curve(run.done, np.exp(run.log_y))
+        return cls(run, model, reasons, flat)
+
+    @np.errstate(under="ignore")
+    def moments(self, steps: Array, path: RatePath | None = None) -> Moments:
+        """Mean and Student's t scale of the log error after so many steps, both of shape (n,).
+
+        Args:
+            steps: As the path counts them, shape (n,).
+            path: Of a run with this other schedule; this run's own if None.
+        """
+        if self.flat is not None:
+            return self.flat.log_moments(np.maximum((path or self.run.path).done(steps), 1e-12))
+        mean, deviation = self.model.log_moments(steps, path)
+        return mean, T_SCALE * deviation
