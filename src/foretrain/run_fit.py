@@ -1,4 +1,4 @@
-"""The law of one run through its schedule, fitted to a curve, and what several runs' laws have in common.
+"""The law of a run through its schedule, fitted to many curves at once, and what several runs have in common.
 
 The law is `L(s) = l (F + (1 - F) (S / S0)^-alpha - b M)` for the training done S and the annealing M of
 `foretrain.annealing`: the multi-power law (Luo et al. 2025, equation 4) with the exponents of its memory
@@ -8,13 +8,12 @@ b. The four are estimated on the log scale: theta is ln l, logit F, ln alpha and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from foretrain.laws.law import SATURATION, Array
-from foretrain.run_curve import RunCurve
 
 USUAL_MEAN = np.array([0.0, 0.4, np.log(0.55), np.log(0.057)])
 USUAL_SPREAD = np.array([3.0, 1.5, 0.6, 0.4])
@@ -39,115 +38,190 @@ OUTLIER = 3.5
 """Points further from the law than so many robust standard deviations count less."""
 
 
+ITERATIONS, TRIES = 14, 8
+"""Steps of a fit at most, and how often one is shortened."""
+
+
 @dataclass(frozen=True)
-class Fit:
-    """The law fitted to one curve.
+class Fits:
+    """The law fitted to several curves.
 
     Attributes:
-        theta: ln l, logit F, ln alpha and ln b; shape (4,).
-        information: Second derivatives of half the objective, prior included, shape (4, 4).
-        told: The same of the points alone, shape (4, 4).
-        push: `told` times where the points alone would have theta, shape (4,).
-        variance: Of the log residuals.
-        evidence: How badly the law describes the curve: half the log variance for each effective point.
+        theta: ln l, logit F, ln alpha and ln b of each; shape (m, 4).
+        told: Second derivatives of half the objective by the points alone, shape (m, 4, 4).
+        push: `told` times where the points alone would have theta, shape (m, 4).
+        spread: Covariance of theta, the prior included, shape (m, 4, 4).
+        variance: Of one log measurement about the law, shape (m,).
+        evidence: How badly the law describes the curve: half the log variance for each effective point,
+            shape (m,).
     """
 
     theta: Array
-    information: Array
     told: Array
     push: Array
-    variance: float
-    evidence: float
+    spread: Array
+    variance: Array
+    evidence: Array
+
+    def __getitem__(self, which: slice | NDArray[np.intp]) -> Fits:
+        """Some of them."""
+        columns = (self.theta, self.told, self.push, self.spread, self.variance, self.evidence)
+        return Fits(*(column[which] for column in columns))
+
+    def moments(self, z: Array, annealed: Array) -> tuple[Array, Array]:
+        """Mean and variance of one new log measurement at ln (S / S0) under each law, shape (m, n)."""
+        mean, slopes = law(self.theta, z, annealed)
+        return mean, np.einsum("mni,mij,mnj->mn", slopes, self.spread, slopes) + self.variance[:, None]
 
 
 def law(theta: Array, z: Array, annealed: Array) -> tuple[Array, Array]:
-    """Log error at ln (S / S0) and its slopes by the four parameters, shapes (n,) and (n, 4)."""
-    level, logit, log_alpha, log_gain = theta
+    """Log error at ln (S / S0) and its slopes by the four parameters.
+
+    Args:
+        theta: Parameters of each curve, shape (m, 4).
+        z: ln (S / S0), shape (m, n) or one that broadcasts to it.
+        annealed: M there, likewise.
+
+    Returns:
+        Shapes (m, n) and (m, n, 4).
+    """
+    level, logit, log_alpha, log_gain = np.moveaxis(theta, -1, 0)[..., None]
+    z, annealed = np.broadcast_arrays(z, annealed)
     floor = 1.0 / (1.0 + np.exp(-np.clip(logit, -SATURATION, SATURATION)))
-    alpha, gain = np.exp(np.clip([log_alpha, log_gain], -SATURATION, 5.0))
+    alpha, gain = (np.exp(np.clip(log, -SATURATION, 5.0)) for log in (log_alpha, log_gain))
     power = np.exp(np.clip(-alpha * z, -SATURATION, SATURATION))
-    shape = floor + (1.0 - floor) * power - gain * annealed
-    shape = np.maximum(shape, 1e-3)
+    shape = np.maximum(floor + (1.0 - floor) * power - gain * annealed, 1e-3)
     slopes = np.stack(
         [
-            np.ones_like(z),
+            np.ones_like(shape),
             floor * (1.0 - floor) * (1.0 - power) / shape,
             -(1.0 - floor) * power * z * alpha / shape,
             -gain * annealed / shape,
         ],
-        axis=1,
+        axis=-1,
     )
     return level + np.log(shape), slopes
 
 
-def fit_law(
-    curve: RunCurve,
-    k: int,
-    reference: float,
-    mean: Array,
-    precision: Array,
-    *,
-    ask: float | None = None,
-    variance: float | None = None,
-    recency: float = RECENCY,
-) -> Fit:
-    """The law of one curve under the prior N(mean, precision^-1): Gauss-Newton with damping.
+def weigh(distance: Array, recency: Array | float = RECENCY) -> Array:
+    """What points count at a distance in ln S, shape (..., n), never more than `EFFECTIVE` in all.
 
-    Points count by how late they are, or by how near to `ask`; outliers count less.
+    Args:
+        distance: From the place that matters, not negative; infinite for a point that is not there.
+        recency: By what power of S a point counts less.
+
+    Returns:
+        Weights whose sum is the number of independent points that they stand for.
     """
-    log_s = np.log(curve.done)
-    z, annealed, log_y = log_s - np.log(reference), curve.annealed[k], curve.log_y
-    far = log_s - log_s[-1] if ask is None else -np.abs(log_s - np.log(ask))
-    base = np.exp(recency * (far - far.max()))
-    base = base * min(base.sum() / float((base**2).sum()), EFFECTIVE / base.sum())
-    expected = NOISE**2 if variance is None else max(variance, NOISE**2)
-    weights, count = base, float(base.sum())
-    theta, damping, noise = mean.copy(), 1e-3, 25.0 * expected
+    near = distance.min(axis=-1, keepdims=True)
+    base = np.exp(-np.minimum(recency * (distance - near), SATURATION)) * np.isfinite(distance)
+    total = base.sum(axis=-1, keepdims=True)
+    return np.asarray(base * np.minimum(total / (base**2).sum(axis=-1, keepdims=True), EFFECTIVE / total))
 
-    def objective(at: Array) -> tuple[float, Array, Array]:
-        level, slopes = law(at, z, annealed)
-        off = log_y - level
-        return float((weights * off**2).sum() / noise + (at - mean) @ precision @ (at - mean)), off, slopes
 
-    for iteration in range(14):
+def fit_laws(
+    z: Array, annealed: Array, log_y: Array, base: Array, mean: Array, precision: Array, expected: Array
+) -> Fits:
+    """The law of each of m curves under a prior N(mean, precision^-1) of its own: damped Gauss-Newton.
+
+    Outliers count less, and the variance is estimated on the way.
+
+    Args:
+        z: ln (S / S0) of each point, shape (m, n).
+        annealed: M there, likewise.
+        log_y: Log of the metric, likewise.
+        base: What each point counts, from `weigh`, likewise.
+        mean: Shape (m, 4).
+        precision: Shape (m, 4, 4).
+        expected: Variance of the log residuals as expected, as if `NOISE_POINTS` points had told it; (m,).
+
+    Returns:
+        The fits.
+    """
+    present, count = base > 0, base.sum(axis=-1)
+    weights, theta, noise = base, mean.copy(), 25.0 * expected
+    damping = np.full(count.shape, 1e-3)
+
+    def objective(at: Array) -> tuple[Array, Array, Array]:
+        told, slopes = law(at, z, annealed)
+        off = np.where(present, log_y - told, 0.0)
+        apart = at - mean
+        squared = (weights * off**2).sum(axis=-1) / noise
+        return squared + np.einsum("mi,mij,mj->m", apart, precision, apart), off, slopes
+
+    for iteration in range(ITERATIONS):
         value, off, slopes = objective(theta)
         if iteration > 2:
-            typical = max(1.4826 * float(np.median(np.abs(off))), np.sqrt(expected))
-            weights = base * np.minimum(1.0, OUTLIER * typical / np.maximum(np.abs(off), 1e-12))
-            noise = (NOISE_POINTS * expected + float((weights * off**2).sum())) / (NOISE_POINTS + count)
+            typical = np.maximum(1.4826 * _median(np.abs(off), present), np.sqrt(expected))
+            far = OUTLIER * typical[:, None] / np.maximum(np.abs(off), 1e-12)
+            weights = base * np.minimum(1.0, far)
+            noise = (NOISE_POINTS * expected + (weights * off**2).sum(axis=-1)) / (NOISE_POINTS + count)
             value, off, slopes = objective(theta)
-        curvature = (slopes * weights[:, None]).T @ slopes / noise + precision
-        downhill = (slopes * weights[:, None]).T @ off / noise - precision @ (theta - mean)
-        moved = 0.0
-        for _ in range(8):
-            step = np.linalg.solve(curvature + damping * np.diag(np.diag(curvature)), downhill)
-            step = np.clip(step, -1.0, 1.0)
-            if objective(theta + step)[0] <= value:
-                theta, damping, moved = theta + step, max(damping / 5.0, 1e-9), float(np.abs(step).max())
+        weighted = slopes * (weights / noise[:, None])[..., None]
+        curvature = np.einsum("mni,mnj->mij", weighted, slopes) + precision
+        downhill = np.einsum("mni,mn->mi", weighted, off)
+        downhill -= np.einsum("mij,mj->mi", precision, theta - mean)
+        moved, open_ = np.zeros_like(count), np.ones(count.shape, dtype=bool)
+        for _ in range(TRIES):
+            stiff = curvature * (1.0 + damping[:, None, None] * np.eye(4))
+            step = np.clip(np.linalg.solve(stiff, downhill[..., None])[..., 0], -1.0, 1.0)
+            better = open_ & (objective(theta + step)[0] <= value)
+            theta = np.where(better[:, None], theta + step, theta)
+            moved = np.where(better, np.abs(step).max(axis=-1), moved)
+            damping = np.where(
+                better, np.maximum(damping / 5.0, 1e-9), np.where(open_, 6.0 * damping, damping)
+            )
+            open_ &= ~better
+            if not open_.any():
                 break
-            damping *= 6.0
-        if iteration > 4 and moved < 1e-7:
+        if iteration > 4 and (moved < 1e-7).all():
             break
     _, slopes = law(theta, z, annealed)
-    told = (slopes * weights[:, None]).T @ slopes / noise
-    push = told @ theta + precision @ (theta - mean)  # at the best theta the two pulls are equal
-    return Fit(theta, told + precision, told, push, noise, 0.5 * count * float(np.log(noise)))
+    told = np.einsum("mni,mnj->mij", slopes * (weights / noise[:, None])[..., None], slopes)
+    push = np.einsum("mij,mj->mi", told, theta)
+    push += np.einsum("mij,mj->mi", precision, theta - mean)  # at the best theta the two pulls are equal
+    spread = np.linalg.inv(told + precision)
+    return Fits(theta, told, push, spread, noise, 0.5 * count * np.log(noise))
 
 
-def pool(fits: Sequence[Fit], usual: Array, narrow: Array) -> tuple[Array, Array]:
+def _median(values: Array, present: NDArray[np.bool_]) -> Array:
+    """The median of the points that are there, of each row."""
+    ordered = np.sort(np.where(present, values, np.inf), axis=-1)
+    middle = (present.sum(axis=-1, keepdims=True) - 1) / 2
+    low = np.take_along_axis(ordered, np.floor(middle).astype(int), axis=-1)
+    high = np.take_along_axis(ordered, np.ceil(middle).astype(int), axis=-1)
+    return np.asarray(0.5 * (low + high)[:, 0])
+
+
+def pool(fits: Fits, counted: NDArray[np.bool_], usual: Array, narrow: Array) -> tuple[Array, Array]:
     """Mean and covariance, for one more run, of the parameters that runs of this study have.
 
     Random effects: what the points of each run alone say of its parameters, a normal density, is combined by
     expectation and maximisation (Dempster, Laird & Rubin 1977) under weak priors.
+
+    Args:
+        fits: Of r runs.
+        counted: Which of the runs count, for each of g answers, shape (g, r).
+        usual: Mean of the weak prior of their mean, shape (4,).
+        narrow: Its precision, shape (4, 4).
+
+    Returns:
+        Means, shape (g, 4), and covariances, shape (g, 4, 4).
     """
-    told, push = np.stack([fit.told for fit in fits]), np.stack([fit.push for fit in fits])
+    counts = counted.astype(float)
+    many = counts.sum(axis=1)[:, None]
     between = np.diag(ALIKE**2)
-    mean, spread = np.mean([fit.theta for fit in fits], axis=0), between
+    mean = counts @ fits.theta / many
+    spread = np.repeat(between[None], counts.shape[0], axis=0)
     for _ in range(20):
         inverse = np.linalg.inv(spread)
-        each = np.linalg.inv(told + inverse)
-        own = np.einsum("rij,rj->ri", each, push + inverse @ mean)
-        mean = np.linalg.solve(len(fits) * inverse + narrow, inverse @ own.sum(axis=0) + narrow @ usual)
-        apart = own - mean
-        spread = (ALIKE_RUNS * between + apart.T @ apart + each.sum(axis=0)) / (ALIKE_RUNS + len(fits))
-    return mean, spread * (1.0 + 1.0 / len(fits))
+        each = np.linalg.inv(fits.told[None] + inverse[:, None])
+        pull = np.einsum("gij,gj->gi", inverse, mean)
+        own = np.einsum("grij,grj->gri", each, fits.push[None] + pull[:, None])
+        total = np.einsum("gr,gri->gi", counts, own)
+        right = np.einsum("gij,gj->gi", inverse, total) + narrow @ usual
+        mean = np.linalg.solve(many[..., None] * inverse + narrow, right[..., None])[..., 0]
+        apart = own - mean[:, None]
+        scatter = np.einsum("gr,gri,grj->gij", counts, apart, apart) + np.einsum("gr,grij->gij", counts, each)
+        spread = (ALIKE_RUNS * between + scatter) / (ALIKE_RUNS + many)[..., None]
+    return mean, spread * (1.0 + 1.0 / many)[..., None]

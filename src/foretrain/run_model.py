@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from foretrain.annealing import MEMORIES, RatePath
 from foretrain.laws.law import Array
 from foretrain.run_curve import RunCurve
-from foretrain.run_fit import RECENCY, USUAL_MEAN, USUAL_SPREAD, Fit, fit_law, law, pool
+from foretrain.run_fit import NOISE, RECENCY, USUAL_MEAN, USUAL_SPREAD, Fits, fit_laws, law, pool, weigh
 
 RECENCIES = (RECENCY, 4.0)
 """The law is fitted to the run's whole curve and to its tail, see `run_fit.RECENCY`."""
@@ -42,18 +43,18 @@ class RunModel:
     Attributes:
         path: The run's learning rate as planned.
         reference: Training done at the last point, S0.
-        memories: The memory of annealing under which each law was fitted, shape (m,).
-        fits: The laws, one for each memory and recency.
+        memories: Which of `MEMORIES` each law was fitted under, shape (m,).
+        fits: The m laws, one for each memory and recency.
         shares: What each counts, shape (m,), sum 1.
         misfit: Error beyond what the parameters explain, as a share of the fall still to come.
         n_scores: From how many past forecasts that was learned, the run's own and those of earlier runs.
-        borrowed: How much of what is known of the gain b comes from elsewhere, 0 to 1.
+        borrowed: Of the variance that the gain b has without the run's own points, what they leave; 0 to 1.
     """
 
     path: RatePath
     reference: float
-    memories: Array
-    fits: tuple[Fit, ...]
+    memories: NDArray[np.intp]
+    fits: Fits
     shares: Array
     misfit: float
     n_scores: int
@@ -61,12 +62,9 @@ class RunModel:
 
     def gained(self, run: RunCurve) -> Array:
         """By how much annealing has lowered the log of the metric at each of a curve's points, shape (n,)."""
-        z = np.log(run.done / self.reference)
-        gains = []
-        for memory, fit in zip(self.memories, self.fits, strict=True):
-            lowered, _ = law(fit.theta, z, run.annealed[MEMORIES.index(memory)])
-            gains.append(law(fit.theta, z, np.zeros_like(z))[0] - lowered)
-        return np.asarray(self.shares @ np.array(gains))
+        z, annealed = np.log(run.done / self.reference), run.annealed[self.memories]
+        lowered, _ = law(self.fits.theta, z, annealed)
+        return np.asarray(self.shares @ (law(self.fits.theta, z, 0.0 * annealed)[0] - lowered))
 
     def log_moments(self, steps: Array, path: RatePath | None = None) -> tuple[Array, Array]:
         """Mean and standard deviation of the log of one new measurement.
@@ -80,13 +78,12 @@ class RunModel:
         """
         path = path or self.path
         z = np.log(np.maximum(path.done(steps), 1e-12) / self.reference)
-        annealed = {memory: path.annealed(steps, memory) for memory in MEMORIES}
-        told = [_moments(f, z, annealed[m]) for m, f in zip(self.memories, self.fits, strict=True)]
-        means, variances = np.array([m for m, _ in told]), np.array([v for _, v in told])
+        annealed = np.stack([path.annealed(steps, memory) for memory in MEMORIES])
+        means, variances = self.fits.moments(z, annealed[self.memories])
         mean = self.shares @ means
         variance = self.shares @ (variances + (means - mean) ** 2)
-        now = float(self.shares @ np.array([fit.theta[0] for fit in self.fits]))
-        return mean, np.sqrt(variance + (self.misfit * np.where(z > 0, mean - now, 0.0)) ** 2)
+        fall = np.where(z > 0, float(self.shares @ self.fits.theta[:, 0]) - mean, 0.0)
+        return mean, np.sqrt(variance + (self.misfit * fall) ** 2)
 
 
 def model_run(run: RunCurve, library: Sequence[RunCurve] = (), *, ask: float | None = None) -> RunModel:
@@ -106,112 +103,128 @@ def model_run(run: RunCurve, library: Sequence[RunCurve] = (), *, ask: float | N
         The model. With fewer than two points it says little beyond the last value.
     """
     reference = float(run.done[-1])
-    ask = run.end if ask is None else ask
     usual = USUAL_MEAN + np.array([run.log_y[-1], 0.0, 0.0, 0.0])
-    memories, fits, evidence, past, left_out = [], [], [], [], []
-    for k, memory in enumerate(MEMORIES):
-        mean, precision, variance, known = usual, NARROW, None, []
-        if library:
-            known = [fit_law(r, k, reference, usual + _level(r, run), NARROW, ask=ask) for r in library]
-            variance = float(np.median([fit.variance for fit in known]))
-            mean, spread = pool(known, usual, NARROW)
-            precision = np.asarray(np.linalg.inv(spread))
-            scores = _left_out(run, library, known, k, reference, usual)
-        tried = [fit_law(run, k, reference, mean, precision, variance=variance, recency=r) for r in RECENCIES]
-        for recency, fit in zip(RECENCIES, tried, strict=True):
-            memories.append(memory)
-            fits.append(fit)
-            evidence.append(tried[0].evidence + sum(other.evidence for other in known))
-            past.append(_past(run, k, reference, mean, precision, variance, recency))
-            left_out.append(scores if library else np.zeros(0))
-    shares = np.exp(np.min(evidence) - np.array(evidence))
-    told = np.array(past)  # shape (m, origins, 3)
-    if told.size:
-        off = np.sqrt(np.mean(told[:, :, 0] ** 2, axis=1))
-        shares *= (off + 0.1 * off.mean() + 1e-4) ** -(2.0 * min(1.0, told.shape[1] / len(ORIGINS)))
+    every = len(MEMORIES)
+    mean, precision = np.tile(usual, (every, 1)), np.tile(NARROW, (every, 1, 1))
+    expected, evidence = np.full(every, NOISE**2), np.zeros(every)
+    left_out = np.zeros((every, 0))
+    if library:
+        known = _known(library, run, usual, run.end if ask is None else ask)
+        expected = np.array([max(float(np.median(fits.variance)), NOISE**2) for fits in known])
+        evidence = np.array([float(fits.evidence.sum()) for fits in known])
+        pooled = [pool(fits, np.ones((1, len(library)), dtype=bool), usual, NARROW) for fits in known]
+        mean = np.concatenate([m for m, _ in pooled])
+        precision = np.asarray(np.linalg.inv(np.concatenate([s for _, s in pooled])))
+        left_out = _left_out(run, library, known, expected, usual)
+    memories = np.repeat(np.arange(every), len(RECENCIES))
+    fits, past = _own(run, memories, mean, precision, expected)
+    evidence = (evidence + fits.evidence[:: len(RECENCIES)])[memories]
+    shares = np.exp(evidence.min() - evidence)
+    if past.size:
+        off = np.sqrt(np.mean(past[0] ** 2, axis=0))
+        shares *= (off + 0.1 * off.mean() + 1e-4) ** -(2.0 * min(1.0, past.shape[1] / len(ORIGINS)))
     shares = shares / shares.sum()
-    excess = shares @ np.array(left_out)
-    if told.size:
-        excess = np.append(excess, _excess(*np.einsum("m,moi->io", shares, told)))
-    expected = MISFIT_BORROWED if library else MISFIT
-    squared = (MISFIT_RUNS * expected**2 + float(excess.sum())) / (MISFIT_RUNS + excess.size)
-    own = np.array([fit.told[3, 3] / fit.information[3, 3] for fit in fits])
+    excess = np.append(shares @ left_out[memories], _excess(*(past @ shares)))
+    typical = MISFIT_BORROWED if library else MISFIT
+    squared = (MISFIT_RUNS * typical**2 + float(excess.sum())) / (MISFIT_RUNS + excess.size)
+    # Of the variance that ln b had before the run's own points were seen, what is left.
+    left = fits.spread[:, 3, 3] / np.linalg.inv(precision)[memories, 3, 3]
     return RunModel(
         path=run.path,
         reference=reference,
-        memories=np.array(memories),
-        fits=tuple(fits),
+        memories=memories,
+        fits=fits,
         shares=shares,
         misfit=float(np.sqrt(squared)),
         n_scores=excess.size,
-        borrowed=float(1.0 - shares @ own),
+        borrowed=float(shares @ left),
     )
 
 
-def _moments(fit: Fit, z: Array, annealed: Array) -> tuple[Array, Array]:
-    """Mean and variance of one new log measurement under one law, at ln (S / S0)."""
-    mean, slopes = law(fit.theta, z, annealed)
-    spread = np.linalg.inv(fit.information)
-    return mean, np.einsum("ni,ij,nj->n", slopes, spread, slopes) + fit.variance
+def _own(
+    run: RunCurve, memories: NDArray[np.intp], mean: Array, precision: Array, expected: Array
+) -> tuple[Fits, Array]:
+    """The laws of the run's curve, and its past forecasts.
+
+    Returns:
+        The fits under each memory and recency; and of the forecasts from each origin their error, variance
+        and fall, over the last third of what came; shape (3, origins, m).
+    """
+    cuts = [run.done.size] + [int((run.done <= run.done[-1] / divisor).sum()) for divisor in ORIGINS]
+    cuts = cuts[:1] + [cut for cut in cuts[1:] if cut >= MIN_PAST]
+    log_s, each = np.log(run.done), memories.size
+    distance = np.stack([np.where(log_s <= log_s[cut - 1], log_s[cut - 1] - log_s, np.inf) for cut in cuts])
+    recency = np.tile(np.array(RECENCIES), len(cuts) * len(MEMORIES))[:, None]
+    which = np.tile(memories, len(cuts))
+    shape = (which.size, log_s.size)
+    z = np.broadcast_to(log_s - log_s[-1], shape)
+    annealed, log_y = run.annealed[which], np.broadcast_to(run.log_y, shape)
+    base = weigh(np.repeat(distance, each, axis=0), recency)
+    fits = fit_laws(z, annealed, log_y, base, mean[which], precision[which], expected[which])
+    past = np.zeros((3, len(cuts) - 1, each))
+    for index, cut in enumerate(cuts[1:], 1):
+        then = fits[np.arange(each) + index * each]
+        late = slice(run.done.size - max((run.done.size - cut) // 3, 1), None)
+        told, variance = then.moments(z[:each, late], annealed[:each, late])
+        start, _ = law(then.theta, z[:each, cut - 1 : cut], annealed[:each, cut - 1 : cut])
+        error = (run.log_y[late] - told).mean(axis=1)
+        past[:, index - 1] = error, variance.mean(axis=1), (start - told).mean(axis=1)
+    return fits[np.arange(each)], past
 
 
-def _level(earlier: RunCurve, run: RunCurve) -> Array:
-    """What brings the usual level, of the run's last value, to an earlier run's at the same training."""
-    there = float(np.interp(np.log(run.done[-1]), np.log(earlier.done), earlier.log_y))
-    return np.array([there - float(run.log_y[-1]), 0.0, 0.0, 0.0])
+def _known(library: Sequence[RunCurve], run: RunCurve, usual: Array, ask: float) -> list[Fits]:
+    """The laws of earlier runs under each memory, for a forecast at `ask`, each under the usual prior."""
+    log_s, log_y, annealed = _side_by_side(library)
+    z = log_s - np.log(run.done[-1])
+    base = weigh(np.abs(log_s - np.log(ask)))
+    mean = np.tile(usual, (len(library), 1))
+    for row, earlier in zip(mean, library, strict=True):
+        row[0] = np.interp(np.log(run.done[-1]), np.log(earlier.done), earlier.log_y)
+    precision = np.tile(NARROW, (len(library), 1, 1))
+    expected = np.full(len(library), NOISE**2)
+    z = np.where(np.isfinite(z), z, 0.0)
+    return [fit_laws(z, m, log_y, base, mean, precision, expected) for m in annealed]
+
+
+def _side_by_side(curves: Sequence[RunCurve]) -> tuple[Array, Array, Array]:
+    """Ln S, infinite where a curve has no more points, ln y, and M for each memory, of curves in rows."""
+    longest = max(curve.done.size for curve in curves)
+    log_s, log_y = np.full((len(curves), longest), np.inf), np.zeros((len(curves), longest))
+    annealed = np.zeros((len(MEMORIES), len(curves), longest))
+    for row, curve in enumerate(curves):
+        log_s[row, : curve.done.size], log_y[row, : curve.done.size] = np.log(curve.done), curve.log_y
+        annealed[:, row, : curve.done.size] = curve.annealed
+    return log_s, log_y, annealed
+
+
+def _left_out(
+    run: RunCurve, library: Sequence[RunCurve], known: Sequence[Fits], expected: Array, usual: Array
+) -> Array:
+    """The excess of each earlier run's forecast from the others, at the same share of its training."""
+    many = len(library)
+    if many < 2:
+        return np.zeros((len(MEMORIES), 0))
+    progress = float(run.done[-1]) / run.end
+    young = [earlier.until(progress * earlier.done[-1]) for earlier in library]
+    log_s, log_y, annealed = _side_by_side(young)
+    log_reference = float(np.log(run.done[-1]))
+    last = np.array([np.log(curve.done[-1]) for curve in young])[:, None]
+    base = weigh(np.where(np.isfinite(log_s), last - log_s, np.inf))
+    z = np.where(np.isfinite(log_s), log_s - log_reference, 0.0)
+    start_z, end_z = last - log_reference, np.log([[c.done[-1]] for c in library]) - log_reference
+    end_y = np.array([[curve.log_y[-1]] for curve in library])
+    found = []
+    for k, fits in enumerate(known):
+        mean, spread = pool(fits, ~np.eye(many, dtype=bool), usual, NARROW)
+        variance = np.full(many, expected[k])
+        then = fit_laws(z, annealed[k], log_y, base, mean, np.asarray(np.linalg.inv(spread)), variance)
+        end, spread_there = then.moments(end_z, np.array([[c.annealed[k, -1]] for c in library]))
+        start, _ = law(then.theta, start_z, np.array([[c.annealed[k, -1]] for c in young]))
+        found.append(_excess(end_y - end, spread_there, start - end)[:, 0])
+    return np.array(found)
 
 
 def _excess(error: Array, variance: Array, fall: Array) -> Array:
     """Squared error beyond the variance, over the squared fall that was forecast; at most 1."""
-    return np.minimum(np.maximum(error**2 - variance, 0.0) / np.maximum(fall**2, 1e-6), 1.0)
-
-
-def _past(
-    run: RunCurve,
-    k: int,
-    reference: float,
-    mean: Array,
-    precision: Array,
-    variance: float | None,
-    recency: float,
-) -> list[tuple[float, float, float]]:
-    """Of each of the run's past forecasts its error, variance and fall, over the last third of what came."""
-    found = []
-    for divisor in ORIGINS:
-        young = run.until(run.done[-1] / divisor)
-        count = young.done.size
-        if count < MIN_PAST:
-            continue
-        fit = fit_law(young, k, reference, mean, precision, variance=variance, recency=recency)
-        late = slice(run.done.size - max((run.done.size - count) // 3, 1), None)
-        z = np.log(run.done / reference)
-        told, spread = _moments(fit, z[late], run.annealed[k, late])
-        start, _ = law(fit.theta, z[count - 1 : count], run.annealed[k, count - 1 : count])
-        error = float(np.mean(run.log_y[late] - told))
-        found.append((error, float(np.mean(spread)), float(np.mean(start - told))))
-    return found
-
-
-def _left_out(
-    run: RunCurve,
-    library: Sequence[RunCurve],
-    known: Sequence[Fit],
-    k: int,
-    reference: float,
-    usual: Array,
-) -> Array:
-    """The excess of each earlier run's forecast from the others, at the same share of its training."""
-    if len(library) < 2:
-        return np.zeros(0)
-    progress = float(run.done[-1]) / run.end
-    typical = float(np.median([fit.variance for fit in known]))
-    found = []
-    for index, earlier in enumerate(library):
-        mean, spread = pool([fit for other, fit in enumerate(known) if other != index], usual, NARROW)
-        young = earlier.until(progress * earlier.done[-1])
-        precision = np.asarray(np.linalg.inv(spread))
-        fit = fit_law(young, k, reference, mean, precision, variance=typical)
-        end, variance = _moments(fit, np.log(earlier.done[-1:] / reference), earlier.annealed[k, -1:])
-        start, _ = law(fit.theta, np.log(young.done[-1:] / reference), young.annealed[k, -1:])
-        found.append(_excess(earlier.log_y[-1:] - end, variance, start - end)[0])
-    return np.array(found)
+    squared = np.maximum(error**2 - variance, 0.0) / np.maximum(fall**2, 1e-6)
+    return np.asarray(np.minimum(squared, 1.0))
