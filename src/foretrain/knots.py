@@ -85,41 +85,49 @@ class KnotBuilder:
         Raises:
             ValueError: If the rate is negative or not finite.
         """
+        # Called once for every update of a training run: the usual way is short, and calls nothing.
         last = self._step
         if step <= last:
             return
         if rate == self._rate and self._flat:
             self._step = step
             return
-        if not 0.0 <= rate < math.inf:
+        if rate > self._peak and rate < math.inf:
+            self._peak, self._slack = rate, max(self._slack, rate * self._fraction)
+        elif not 0.0 <= rate < math.inf:
             raise ValueError(
                 f"Expected a learning rate that is finite and not negative, got {rate} at step {step}: "
                 "leave out the steps whose rate is unknown."
             )
-        if rate > self._peak:
-            self._peak, self._slack = rate, max(self._slack, rate * self._fraction)
-        if last:
-            if self._flat and last > self._anchor:
-                self._narrow(last, self._rate)
-            if not self._narrow(step, rate):
-                self._set_knot(last, self._line())
-                self._narrow(step, rate)
-            self._flat = rate == self._value and (self._flat or last == self._anchor)
-        else:
-            self._set_knot(step, rate)
-            self._flat = True
-        self._step, self._rate = step, rate
-
-    def _narrow(self, step: int, rate: float) -> bool:
-        """Leaves the slopes that pass this rate, too; False, and nothing done, where that leaves none."""
+        if self._flat or not last:
+            self._leave_flat(step, rate)
+            if not last:
+                return
         slack, value, width = self._slack, self._value, step - self._anchor
         low = ((rate - slack if rate > slack else 0.0) - value) / width
         high = (rate + slack - value) / width
-        low, high = max(low, self._low), min(high, self._high)
+        if low < self._low:
+            low = self._low
+        if high > self._high:
+            high = self._high
         if low > high:
-            return False
-        self._low, self._high = low, high
-        return True
+            self._set_knot(last, self._line())
+            slack, value, width = self._slack, self._value, step - self._anchor
+            low = ((rate - slack if rate > slack else 0.0) - value) / width
+            high = (rate + slack - value) / width
+        if rate == value and last == self._anchor:
+            self._flat = True
+        self._low, self._high, self._step, self._rate = low, high, step, rate
+
+    def _leave_flat(self, step: int, rate: float) -> None:
+        """Ends a stretch of equal rates, whose slopes were not kept, or begins with the first rate."""
+        width = self._step - self._anchor
+        if width:
+            self._low, self._high = -min(self._slack, self._value) / width, self._slack / width
+        elif not self._step:
+            self._set_knot(step, rate)
+            self._step, self._rate = step, rate
+        self._flat = not width and self._anchor == step
 
     def _set_knot(self, step: int, value: float) -> None:
         knots = self._knots
@@ -137,7 +145,9 @@ class KnotBuilder:
         if not width:
             return self._value
         slope = (self._rate - self._value) / width
-        return max(0.0, self._value + width * min(max(slope, self._low), self._high))
+        if self._low <= slope <= self._high:
+            return self._rate
+        return max(0.0, self._value + width * (self._low if slope < self._low else self._high))
 
     def knots(self, since: int = 0) -> Knots:
         """The knots up to the last step, from the last one at or before `since` on.

@@ -44,8 +44,9 @@ class ScheduleHistory:
 
     def describe(self, state: str) -> tuple[Schedule | None, int, str | None]:
         """The fields `schedule`, `schedule_used_until` and `schedule_unknown` of a run in this state."""
+        told = None if self.plan is None or self.used else self.plan.unknown
         if not self.used or self.used[0][0] != 1:
-            return None, 0, NOT_RECORDED
+            return None, 0, told or NOT_RECORDED
         schedule = Schedule.from_knots(self.used, self.tolerance)
         used_until = schedule.end
         if state == "finished":

@@ -5,20 +5,30 @@ from __future__ import annotations
 import time
 from bisect import bisect_right
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from torch.optim import lr_scheduler as torch_schedulers
 
 from foretrain.knots import TOLERANCE, KnotBuilder
+from foretrain.lightning.vetting import Doubt, Vetting
 
-GRID = 512  # values at first; between them more where the curve bends
+GRID = 256  # values at first; between them more where the curve bends
 PROBES = (0.236, 0.618)  # where a stretch is tested: no simple fractions, which a cycle might share
 
 # What multiplies the rate by a factor of the step count alone, whatever the rate is.
 _FACTORS = ("ConstantLR", "LinearLR", "ExponentialLR", "StepLR", "MultiStepLR", "PolynomialLR")
+# What else of torch depends on the step count alone.
+_BY_COUNT = (
+    *_FACTORS,
+    "LambdaLR",
+    "CosineAnnealingLR",
+    "CosineAnnealingWarmRestarts",
+    "OneCycleLR",
+    "CyclicLR",
+)
 
-Rates = Callable[[int], list[Any]]
+Rates = Callable[..., list[Any]]
 
 
 def by_count(scheduler: Any, groups: list[dict[str, Any]]) -> Rates | None:
@@ -27,7 +37,8 @@ def by_count(scheduler: Any, groups: list[dict[str, Any]]) -> Rates | None:
     The scheduler must be a copy: it is moved about. What holds for one that was never disturbed need not hold
     for this one, so the function is to be compared with real steps.
     """
-    if isinstance(scheduler, torch_schedulers.SequentialLR):
+    step = getattr(type(scheduler), "step", None)
+    if step is torch_schedulers.SequentialLR.step:
         parts, marks = [by_count(part, groups) for part in scheduler._schedulers], scheduler._milestones
         if any(part is None for part in parts):
             return None
@@ -37,9 +48,10 @@ def by_count(scheduler: Any, groups: list[dict[str, Any]]) -> Rates | None:
             return parts[index](count - (marks[index - 1] if index else 0))  # type: ignore[misc]
 
         return in_turn
-    if isinstance(scheduler, torch_schedulers.ChainedScheduler):
+    if step is torch_schedulers.ChainedScheduler.step:
         factors = scheduler._schedulers
-        if any(type(part).__name__ not in _FACTORS for part in factors):
+        named = [getattr(torch_schedulers, name) for name in _FACTORS]
+        if any(type(part) not in named for part in factors):
             return None
         counts = [part.last_epoch for part in factors]
         functions = [by_count(part, groups) for part in factors]
@@ -57,18 +69,38 @@ def by_count(scheduler: Any, groups: list[dict[str, Any]]) -> Rates | None:
             return rates
 
         return product
-    if not isinstance(scheduler, torch_schedulers.LRScheduler):
+    rates = _rates_of(scheduler)
+    if rates is None:
         return None
     scheduler._get_lr_called_within_step = True  # else it warns
-    closed = getattr(scheduler, "_get_closed_form_lr", scheduler.get_lr)
 
     def alone(count: int) -> list[Any]:
-        scheduler.last_epoch = count
+        scheduler.last_epoch, scheduler._step_count = count, count + 1
         if isinstance(scheduler, torch_schedulers.CosineAnnealingWarmRestarts):
             scheduler.T_cur, scheduler.T_i = _restart(count, scheduler.T_0, scheduler.T_mult)
-        return list(closed())
+        return list(rates())
 
     return alone
+
+
+def _rates_of(scheduler: Any) -> Rates | None:
+    """The method that computes a scheduler's rates, if from the step count alone."""
+    for cls in type(scheduler).__mro__:
+        theirs = cls.__module__ == torch_schedulers.__name__
+        if not theirs and not {"step", "_update_lr"}.isdisjoint(vars(cls)):
+            return None
+        for name in ("_get_closed_form_lr", "get_lr"):
+            if name not in vars(cls):
+                continue
+            if not theirs:
+                try:
+                    Vetting().read(vars(cls)[name], scheduler)  # stores nothing, and looks at no optimizer
+                except Doubt:
+                    return None
+            elif cls.__name__ not in _BY_COUNT:
+                return None
+            return cast(Rates, getattr(scheduler, name))
+    return None
 
 
 def _restart(count: int, first: int, factor: int) -> tuple[int, int]:
@@ -81,7 +113,7 @@ def _restart(count: int, first: int, factor: int) -> tuple[int, int]:
 
 
 def sample(
-    ahead: Callable[[int], float], start: int, total: int, builder: KnotBuilder, seconds: float
+    ahead: Callable[[int], float], start: int, total: int, builder: KnotBuilder, deadline: float
 ) -> tuple[float, int]:
     """Adds rates to a builder so densely that lines between them are close to those left out.
 
@@ -90,12 +122,11 @@ def sample(
         start: The first step wanted.
         total: The last one.
         builder: Takes the rates.
-        seconds: How long it may take.
+        deadline: When to stop, in `time.perf_counter`.
 
     Returns:
         How close, as a learning rate, where the stretches between were tested; and the step it came to.
     """
-    deadline = time.perf_counter() + seconds
     marks = sorted({int(x) for x in np.linspace(start, total, GRID + 1)})
     values = [ahead(mark) for mark in marks]
     close = 0.5 * TOLERANCE * max(max(values), builder.rate or 0.0)

@@ -23,8 +23,8 @@ from foretrain.lightning.vetting import NOT_COPYABLE, Doubt, Vetting
 from foretrain.observation import Plan
 from foretrain.schedule import Schedule
 
-ALWAYS_STEPPED = 4096  # scheduler steps that are taken whatever time they need
-SECONDS = 0.12  # for further steps, or for rates far ahead
+ALWAYS_STEPPED = 512  # scheduler steps that are taken whatever time they need
+SECONDS = 0.15  # for further steps, or for rates far ahead
 
 FAILS, MANUAL, NO_OPTIMIZER, ON_DEVICE = "fails", "manual", "no optimizer", "tensor on a device"
 OVERRIDDEN, REACTIVE, SEVERAL = "overridden", "reactive", "several optimizers"
@@ -116,17 +116,16 @@ class _Walk:
                 if step >= reached:  # else another scheduler was stepped after the same step
                     add(reached, rate)
                     add(step, rate)
-                if count >= ALWAYS_STEPPED and not count % 64:
-                    if count == ALWAYS_STEPPED:
-                        deadline = time.perf_counter() + SECONDS
-                        ahead = self._far_ahead(dues, early)
-                        if ahead is not None:
-                            slack, reached = sample(ahead, step, total, self._builder, SECONDS)
-                            unknown = None if reached == total else TOO_LONG
-                            break
-                    if time.perf_counter() > deadline:
-                        unknown, reached = TOO_LONG, step
+                if count == ALWAYS_STEPPED:
+                    deadline = time.perf_counter() + SECONDS
+                    ahead = self._far_ahead(dues, early)
+                    if ahead is not None:
+                        slack, reached = sample(ahead, step, total, self._builder, deadline)
+                        unknown = None if reached == total else TOO_LONG
                         break
+                if count > ALWAYS_STEPPED and not count % 16 and time.perf_counter() > deadline:
+                    unknown, reached = TOO_LONG, step
+                    break
                 self._schedulers[index].step()
                 rate, reached = _largest(self._groups), step + 1
                 if count < ALWAYS_STEPPED:
@@ -140,10 +139,7 @@ class _Walk:
         return Plan(Schedule.from_knots(knots, self._builder.tolerance + slack) if knots else None, unknown)
 
     def _far_ahead(self, dues: list[Sequence[int]], early: list[float]) -> Callable[[int], float] | None:
-        """The rate of any step, where one scheduler steps at each and its rate depends on the count alone.
-
-        That is assumed where it holds at the first some thousand steps.
-        """
+        """The rate of any step, where one scheduler steps at each and its rate depends on the count alone."""
         if len(dues) != 1 or not isinstance(dues[0], range) or dues[0].step != 1:
             return None
         (scheduler,), groups = self._copies()
@@ -154,7 +150,7 @@ class _Walk:
             count, first = getattr(scheduler, "last_epoch", 0), dues[0][0]
             tried = sorted({int(x) for x in np.linspace(0, len(early) - 1, 64)} | {0, 1, 2})
             close = 1e-6 * max(early)
-            for index in reversed(tried):
+            for index in reversed(tried):  # it might be disturbed, or changed by hand
                 if not abs(float(max(function(count + index + 1))) - early[index]) <= close:
                     return None
         except Exception:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from foretrain.knots import KnotBuilder, cut
 from foretrain.lightning.facts import watched_optimizer
-from foretrain.lightning.planning import plan_rates
+from foretrain.lightning.planning import NO_OPTIMIZER, plan_rates
 from foretrain.lightning.position import NO_END, find_total
 from foretrain.observation import Plan, ScheduleUpdate
 from foretrain.schedule import Schedule
@@ -23,18 +24,21 @@ CHANGED, NO_RATE = "changed", "no rate"
 class RateRecorder:
     """Takes the learning rate of every update, and plans the rest.
 
-    What it holds is plain numbers but for the fit under way, see `begin`; without that it is copied and
-    pickled. The rate of an update is the largest over the parameter groups; with several optimizers it is
-    that of the first that has a scheduler.
+    Without the fit under way, which copies and pickles leave behind, it holds plain numbers. The rate of an update is the largest over the parameter groups; with several optimizers it is
+    that of the first that has a scheduler, at the steps of all of them, which Lightning counts together.
     """
 
     def __init__(self) -> None:
         self._used = KnotBuilder()
         self._fault: str | None = None
-        self.let_go()
+        self._drop()
 
     def let_go(self) -> None:
-        """Drops what belongs to a fit under way: the next update begins one."""
+        """Drops what belongs to a fit under way; the next update begins one. Waits for rates on a device."""
+        self._read_waiting()
+        self._drop()
+
+    def _drop(self) -> None:
         self._plan: Plan | None = None
         self._total: int | None = None
         self._due = True  # a plan is to be made at the next update
@@ -53,7 +57,7 @@ class RateRecorder:
         self._read_waiting()
         copy = type(self).__new__(type(self))
         copy.__dict__.update(self.__dict__)
-        copy.let_go()
+        copy._drop()
         return copy.__dict__
 
     @property
@@ -88,19 +92,25 @@ class RateRecorder:
         if self._due:
             self._begin(trainer, optimizer)
         step = self._steps.completed + 1
-        if self._watched is not None and optimizer is not self._watched:
-            self._pass_over(step)
+        groups = optimizer.param_groups if self._watched is None else self._watched.param_groups
+        rate = -math.inf
+        for group in groups:
+            other = group["lr"]
+            if type(other) is not float:
+                break
+            if other > rate:
+                rate = other
+        else:
+            self._add(step, rate)
             return
-        groups = optimizer.param_groups
-        rate = groups[0]["lr"] if len(groups) == 1 else _largest(groups)
-        if type(rate) is not float:
-            rate = self._as_float(step, groups)
-            if rate is None:
-                return
+        if (known := self._as_float(step, groups)) is not None:
+            self._add(step, known)
+
+    def _add(self, step: int, rate: float) -> None:
         try:
             self._used.add(step, rate)
         except ValueError:
-            self._fault = NO_RATE  # a rate that is negative or not finite
+            self._fault = self._fault or NO_RATE  # one that is negative or not finite
 
     def _begin(self, trainer: Any, optimizer: Any) -> None:
         self._due = False
@@ -113,15 +123,12 @@ class RateRecorder:
             self._steps = steps.total if steps.total.completed == trainer.global_step else _Steps(trainer)
         except AttributeError:  # not public
             self._steps = _Steps(trainer)
+        if not optimizer.param_groups:
+            self._fault = NO_OPTIMIZER
         self._plan = plan_rates(trainer, optimizer)
         self._total = find_total(trainer)
         self._checked = self._steps.completed
         self._new = True
-
-    def _pass_over(self, step: int) -> None:
-        # The step is another optimizer's: this one's rate stands still.
-        if self._used.rate is not None and not self._waiting:
-            self._used.add(step, self._used.rate)
 
     def _as_float(self, step: int, groups: list[dict[str, Any]]) -> float | None:
         """The rate as a number; None where there is none, or where that would wait for a device."""
@@ -144,10 +151,7 @@ class RateRecorder:
         waiting, latest = self._waiting, self._latest
         self._waiting, self._latest, self._every = [], None, 1
         for step, rates in [*waiting, *([latest] if latest else [])]:
-            try:
-                self._used.add(step, max(map(float, rates)))
-            except ValueError:
-                self._fault = NO_RATE
+            self._add(step, max(map(float, rates)))
 
     # At a validation
 
@@ -190,12 +194,6 @@ class _Steps:
     @property
     def completed(self) -> int:
         return int(self._trainer.global_step)
-
-
-def _largest(groups: list[dict[str, Any]]) -> Any:
-    rates = [group["lr"] for group in groups]
-    # To compare tensors could wait for a device.
-    return max(rates) if rates and type(rates[0]) is type(rates[-1]) is float else None
 
 
 def _agree(used: KnotBuilder, plan: Schedule, first: int, last: int) -> bool:

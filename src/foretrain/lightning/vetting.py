@@ -313,6 +313,8 @@ def _is_pure(function: Any) -> bool:
         return name in _PURE_NAMES and not module.startswith(("numpy.random", "torch.random"))
     if module == "builtins":
         return name in _PURE_BUILTINS and getattr(builtins, name) is function
+    if name == "warn":  # of which nothing is heard while a plan is made
+        return module in ("warnings", "_warnings")
     return module in ("math", "cmath") or (module == "_bisect" and name.startswith("bisect"))
 
 
