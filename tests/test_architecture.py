@@ -46,7 +46,8 @@ MAY_IMPORT = {
     "annealing": {"laws"},
     "run_curve": {"annealing", "laws"},
     "run_fit": {"run_curve", "laws"},
-    "run_model": {"annealing", "run_curve", "run_fit", "laws"},
+    "templates": {"run_curve", "laws"},
+    "run_model": {"annealing", "run_curve", "run_fit", "templates", "laws"},
     "run_projection": {
         *("run_curve", "run_model", "doubts", "inputs", "family_model", "laws", "projection", "status"),
         "uncertainty",

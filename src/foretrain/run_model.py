@@ -16,6 +16,7 @@ from foretrain.annealing import MEMORIES, RatePath
 from foretrain.laws.law import Array
 from foretrain.run_curve import RunCurve
 from foretrain.run_fit import NOISE, RECENCY, USUAL_MEAN, USUAL_SPREAD, Fits, fit_laws, law, pool, weigh
+from foretrain.templates import Aligned, left_out, make_template, same_shape
 
 RECENCIES = (RECENCY, 4.0)
 """The law is fitted to the run's whole curve and to its tail, see `run_fit.RECENCY`."""
@@ -33,6 +34,9 @@ many forecasts had told it. From the public runs of Luo et al. 2025 and of the O
 MISFIT_BORROWED = 0.05
 """The same where earlier runs of the study tell the law."""
 
+MIN_TEMPLATE = 3
+"""With fewer earlier runs of one schedule's shape it cannot be told how well their template forecasts."""
+
 NARROW = np.asarray(np.diag(1.0 / USUAL_SPREAD**2))
 
 
@@ -48,6 +52,9 @@ class RunModel:
         shares: What each counts, shape (m,), sum 1.
         misfit: Error beyond what the parameters explain, as a share of the fall still to come.
         n_scores: From how many past forecasts that was learned, the run's own and those of earlier runs.
+        template: The collapsed curve of earlier runs laid over this one, where there are enough.
+        template_share: What it counts along the run's own schedule, 0 to 1, by how much better than the law
+            it forecast the earlier runs from each other.
         borrowed: Of the variance that the gain b has without the run's own points, what they leave; 0 to 1.
     """
 
@@ -59,6 +66,8 @@ class RunModel:
     misfit: float
     n_scores: int
     borrowed: float
+    template: Aligned | None = None
+    template_share: float = 0.0
 
     def gained(self, run: RunCurve) -> Array:
         """By how much annealing has lowered the log of the metric at each of a curve's points, shape (n,)."""
@@ -76,14 +85,20 @@ class RunModel:
         Returns:
             Both of shape (n,).
         """
-        path = path or self.path
+        own, path = path is None, path or self.path
         z = np.log(np.maximum(path.done(steps), 1e-12) / self.reference)
         annealed = np.stack([path.annealed(steps, memory) for memory in MEMORIES])
         means, variances = self.fits.moments(z, annealed[self.memories])
         mean = self.shares @ means
         variance = self.shares @ (variances + (means - mean) ** 2)
         fall = np.where(z > 0, float(self.shares @ self.fits.theta[:, 0]) - mean, 0.0)
-        return mean, np.sqrt(variance + (self.misfit * fall) ** 2)
+        variance += (self.misfit * fall) ** 2
+        if own and self.template is not None:
+            share = self.template_share * (z > 0)
+            end = float(path.done(np.array([path.rates.size]))[0])
+            apart = self.template.log_at(path.done(steps) / end) - mean
+            mean, variance = mean + share * apart, variance + share * (1.0 - share) * apart**2
+        return mean, np.sqrt(variance)
 
 
 def model_run(run: RunCurve, library: Sequence[RunCurve] = (), *, ask: float | None = None) -> RunModel:
@@ -107,7 +122,7 @@ def model_run(run: RunCurve, library: Sequence[RunCurve] = (), *, ask: float | N
     every = len(MEMORIES)
     mean, precision = np.tile(usual, (every, 1)), np.tile(NARROW, (every, 1, 1))
     expected, evidence = np.full(every, NOISE**2), np.zeros(every)
-    left_out = np.zeros((every, 0))
+    missed, scores = np.zeros((every, 0)), np.zeros((every, 0))
     if library:
         known = _known(library, run, usual, run.end if ask is None else ask)
         expected = np.array([max(float(np.median(fits.variance)), NOISE**2) for fits in known])
@@ -115,7 +130,7 @@ def model_run(run: RunCurve, library: Sequence[RunCurve] = (), *, ask: float | N
         pooled = [pool(fits, np.ones((1, len(library)), dtype=bool), usual, NARROW) for fits in known]
         mean = np.concatenate([m for m, _ in pooled])
         precision = np.asarray(np.linalg.inv(np.concatenate([s for _, s in pooled])))
-        left_out = _left_out(run, library, known, expected, usual)
+        missed, scores = _left_out(run, library, known, expected, usual)
     memories = np.repeat(np.arange(every), len(RECENCIES))
     fits, past = _own(run, memories, mean, precision, expected)
     evidence = (evidence + fits.evidence[:: len(RECENCIES)])[memories]
@@ -124,11 +139,12 @@ def model_run(run: RunCurve, library: Sequence[RunCurve] = (), *, ask: float | N
         off = np.sqrt(np.mean(past[0] ** 2, axis=0))
         shares *= (off + 0.1 * off.mean() + 1e-4) ** -(2.0 * min(1.0, past.shape[1] / len(ORIGINS)))
     shares = shares / shares.sum()
-    excess = np.append(shares @ left_out[memories], _excess(*(past @ shares)))
+    excess = np.append(shares @ scores[memories], _excess(*(past @ shares)))
     typical = MISFIT_BORROWED if library else MISFIT
     squared = (MISFIT_RUNS * typical**2 + float(excess.sum())) / (MISFIT_RUNS + excess.size)
     # Of the variance that ln b had before the run's own points were seen, what is left.
     left = fits.spread[:, 3, 3] / np.linalg.inv(precision)[memories, 3, 3]
+    template, counts = _template(run, library, shares @ missed[memories])
     return RunModel(
         path=run.path,
         reference=reference,
@@ -138,7 +154,29 @@ def model_run(run: RunCurve, library: Sequence[RunCurve] = (), *, ask: float | N
         misfit=float(np.sqrt(squared)),
         n_scores=excess.size,
         borrowed=float(shares @ left),
+        template=template,
+        template_share=counts,
     )
+
+
+def _template(run: RunCurve, library: Sequence[RunCurve], missed: Array) -> tuple[Aligned | None, float]:
+    """The template of the runs with this schedule's shape, and what it counts beside the law.
+
+    Args:
+        run: The run.
+        library: Earlier runs.
+        missed: The law's log errors on them, each forecast from the others, shape (r,).
+    """
+    alike = same_shape(run, library)
+    if len(alike) < MIN_TEMPLATE:
+        return None, 0.0
+    chosen = [library[index] for index in alike]
+    by_template = float(np.mean(left_out(run, chosen) ** 2)) + NOISE**2
+    by_law = float(np.mean(missed[alike] ** 2)) + NOISE**2
+    aligned = make_template(chosen).aligned(run)
+    if aligned is None or not np.isfinite(by_template):
+        return None, 0.0
+    return aligned, by_law**2 / (by_law**2 + by_template**2)
 
 
 def _own(
@@ -199,11 +237,11 @@ def _side_by_side(curves: Sequence[RunCurve]) -> tuple[Array, Array, Array]:
 
 def _left_out(
     run: RunCurve, library: Sequence[RunCurve], known: Sequence[Fits], expected: Array, usual: Array
-) -> Array:
-    """The excess of each earlier run's forecast from the others, at the same share of its training."""
+) -> tuple[Array, Array]:
+    """Each earlier run forecast from the others, at the same share of its training: log error and excess."""
     many = len(library)
     if many < 2:
-        return np.zeros((len(MEMORIES), 0))
+        return np.zeros((len(MEMORIES), many)), np.zeros((len(MEMORIES), 0))
     progress = float(run.done[-1]) / run.end
     young = [earlier.until(progress * earlier.done[-1]) for earlier in library]
     log_s, log_y, annealed = _side_by_side(young)
@@ -213,15 +251,16 @@ def _left_out(
     z = np.where(np.isfinite(log_s), log_s - log_reference, 0.0)
     start_z, end_z = last - log_reference, np.log([[c.done[-1]] for c in library]) - log_reference
     end_y = np.array([[curve.log_y[-1]] for curve in library])
-    found = []
+    missed, scores = [], []
     for k, fits in enumerate(known):
         mean, spread = pool(fits, ~np.eye(many, dtype=bool), usual, NARROW)
         variance = np.full(many, expected[k])
         then = fit_laws(z, annealed[k], log_y, base, mean, np.asarray(np.linalg.inv(spread)), variance)
         end, spread_there = then.moments(end_z, np.array([[c.annealed[k, -1]] for c in library]))
         start, _ = law(then.theta, start_z, np.array([[c.annealed[k, -1]] for c in young]))
-        found.append(_excess(end_y - end, spread_there, start - end)[:, 0])
-    return np.array(found)
+        missed.append((end_y - end)[:, 0])
+        scores.append(_excess(end_y - end, spread_there, start - end)[:, 0])
+    return np.array(missed), np.array(scores)
 
 
 def _excess(error: Array, variance: Array, fall: Array) -> Array:
