@@ -21,24 +21,29 @@ LONGEST = 500_000
 CELLS = 20_000
 """Rates that a longer plan of the same shape is made of."""
 
+JUMP = 0.03
+"""A change of the rate from one step to the next by this share of the largest is a jump."""
+
 LATELY = 0.5
 """Data for each step is that of the steps after this share of them."""
 
 
 @dataclass(frozen=True)
 class LongPath(RatePath):
-    """A schedule with many steps, several of them taken as one.
+    """A schedule with many steps, told in stretches of equal length.
 
     Attributes:
-        rates: Mean rate of each stretch, shape (n,), as a share of the largest rate.
-        each: Steps in a stretch.
+        rates: Rate at the end of each stretch, shape (n,), as a share of the largest rate.
+        each: Steps in a stretch, as the run counts them.
+        summed: Training done by the end of each stretch, exactly, shape (n,), in steps at the largest rate.
     """
 
-    each: float = 1.0
+    each: float
+    summed: Array
 
     def done(self, steps: Array) -> Array:
         """Training done after so many stretches, in steps at the largest rate; see `RatePath.done`."""
-        return self.each * RatePath.done(self, steps)
+        return np.asarray(self.summed[np.asarray(steps, dtype=int) - 1])
 
     def annealed(self, steps: Array, memory: float) -> Array:
         """How much of the rate has been given up after so many stretches; see `RatePath.annealed`."""
@@ -46,18 +51,47 @@ class LongPath(RatePath):
         return RatePath(self.rates).annealed(steps, memory * self.each)
 
     @classmethod
-    def along(cls, schedule: Schedule, unit: float = 1.0, cells: int = CELLS) -> LongPath:
+    def along(cls, schedule: Schedule, unit: int = 1, cells: int = CELLS) -> LongPath:
         """The path of a whole schedule that begins with step 1.
 
         Args:
             schedule: The schedule. Its largest rate is positive.
             unit: Steps that count as one.
-            cells: Rates to hold at most.
+            cells: Stretches at most.
         """
         count = min(cells, schedule.end)
-        edges = np.linspace(0.0, schedule.end, count + 1)
-        mean = np.diff(_summed(schedule, edges)) / np.diff(edges)
-        return cls(mean / schedule.peak, schedule.end / count / unit)
+        width = schedule.end / count
+        ends: Array = np.arange(1, count + 1, dtype=float) * width
+        # At whole steps: between the two of a jump lie rates that no step has.
+        rates = schedule.at(np.clip(np.floor(ends + 1e-9), 1, schedule.end)) / schedule.peak
+        return cls(rates, width / unit, np.asarray(_summed(schedule, ends) / (schedule.peak * unit)))
+
+
+def stretch(schedule: Schedule, end: int) -> Schedule:
+    """The schedule stretched to another number of steps, as `Schedule.stretched`, but with its jumps.
+
+    A law of annealing tells a jump from a steep line: by the time a jump is over, the rate is low, and what
+    it gains shows later.
+
+    Args:
+        schedule: The schedule, from step 1.
+        end: Its new last step.
+
+    Raises:
+        ValueError: If the steps do not suffice for the warm-up, or are more than a schedule can have.
+    """
+    smooth = schedule.stretched(end / schedule.end)
+    start = schedule.warmup_end
+    ratio = (smooth.end - start) / max(schedule.end - start, 1)
+    steps, values = np.array(schedule.steps), np.array(schedule.values)
+    sheer = (np.diff(steps) == 1) & (np.abs(np.diff(values)) > JUMP * schedule.peak) & (steps[:-1] >= start)
+    knots = dict(smooth.knots)
+    for k in np.flatnonzero(sheer):
+        before, after = (start + (int(step) - start) * ratio for step in steps[k : k + 2])
+        landing = math.floor(after)
+        knots = {step: rate for step, rate in knots.items() if not before < step <= landing}
+        knots |= {landing - 1: float(values[k]), landing: float(values[k + 1])}
+    return Schedule.from_knots(sorted(knots.items()), smooth.tolerance)
 
 
 def _summed(schedule: Schedule, steps: Array) -> Array:
@@ -141,7 +175,7 @@ class Course:
         Raises:
             ValueError: If they do not suffice for the warm-up, or are more than a schedule can have.
         """
-        return LongPath.along(self.schedule.stretched(steps / self.schedule.end), self.unit)
+        return LongPath.along(stretch(self.schedule, round(steps)), self.unit)
 
 
 def why_unknown(record: RunRecord) -> str | None:

@@ -8,7 +8,7 @@ const SVG = 'http://www.w3.org/2000/svg';
 const LEGEND_MAX = 12;
 const state = {
   view: 'data', metric: null, study: null, axis: null, selected: null, filter: '', leaveOut: true,
-  sort: 'params', down: false, data: null, law: null, lawBusy: false, error: null,
+  sort: 'params', down: false, near: false, data: null, law: null, lawBusy: false, error: null,
 };
 const part = new Map(); // the page's fixed elements, by name
 let asked = 0, askedLaw = 0, outdated = 0, stale = false, typing = 0;
@@ -335,7 +335,7 @@ function drawRegions(f, run) {
 function drawData(runs, selected) {
   const metric = state.data.metric, drawn = runs.filter((run) => run.points.length);
   if (!drawn.length) return null;
-  const projections = selected ? selected.projections : [];
+  const projections = selected ? selected.projections.filter((p) => !state.near || p.kind !== 'annealed') : [];
   const pointsX = drawn.flatMap((run) => run.points.map((p) => p[0]));
   const xRange = logRange([...pointsX, ...projections.map((p) => p.data)], 0.03);
   const curve = selected && selected.curve ? between(selected.curve, xRange[0], xRange[1]) : null;
@@ -521,8 +521,8 @@ function showChart(runs, selected) {
   part.get('notice').textContent = law ? law.sentence || words(law.status) : '';
 }
 
-const figures = (rows) => h('table', {class: 'figures'}, h('tbody', {}, ...rows.map(([name, at, number, range]) =>
-  h('tr', {}, h('th', {scope: 'row'}, name, h('small', {}, at)), h('td', {}, number, h('small', {}, range))))));
+const figures = (rows) => h('table', {class: 'figures'}, h('tbody', {}, ...rows.map(([name, at, number, range, kind]) =>
+  h('tr', {}, h('th', {scope: 'row'}, name, h('small', {}, at), kind ? h('small', {class: 'kind'}, kind) : ''), h('td', {}, number, h('small', {}, range))))));
 const list = (title, kind, items) => (items.length
   ? h('section', {class: kind}, h('h3', {}, title), h('ul', {}, ...items.map((item) => h('li', {}, item)))) : null);
 const formula = (law, parameters, weight) => h('p', {class: 'formula'}, weight === null ? words(law) : `${words(law)}, weight ${weight.toFixed(2)}`,
@@ -533,7 +533,7 @@ function showRun(run) {
   if (!run) return [h('p', {class: 'hint'}, 'No run passes the filter.')];
   const facts = [run.params === null ? null : `${amount(run.params)} parameters`, words(run.state)].filter(Boolean).join(' · ');
   const rows = run.last === null ? [] : [['now', amount(run.data), value(run.last), 'measured']];
-  for (const p of run.projections) rows.push([p.name, p.kind ? `${amount(p.data)}, ${p.kind}` : amount(p.data), value(p.median), interval(p)]);
+  for (const p of run.projections) rows.push([p.name, amount(p.data), value(p.median), interval(p), p.kind]);
   return [
     h('h2', {title: run.name}, swatch(run), run.name), h('p', {class: 'facts'}, facts),
     run.headline ? h('p', {class: 'headline'}, run.headline) : null,
@@ -632,6 +632,7 @@ function show() {
   part.get('title').textContent = data.metric;
   part.get('count').textContent = `${runs.length === data.runs.length ? '' : `${runs.length} of `}${data.runs.length} run${data.runs.length === 1 ? '' : 's'} · ${data.study ?? ''}`;
   for (const view of ['data', 'size']) part.get(view).setAttribute('aria-pressed', String(state.view === view));
+  part.get('near').hidden = state.view !== 'data' || !selected || !selected.projections.some((p) => p.kind === 'annealed');
   part.get('leave').hidden = state.view !== 'size' || !data.runs.some((run) => run.flags.length);
   showLegend(runs, selected);
   showChart(runs, selected);
@@ -685,6 +686,8 @@ function build() {
       h('p', {}, 'Add the monitor to a training run that logs to TensorBoard: its validations appear here as they are written.'), h('pre', {}, h('code', {}, code)))),
     fixed('body', h('div', {class: 'body', hidden: true},
       h('section', {class: 'card plot'}, h('div', {class: 'card-head'}, fixed('chart-title', h('h2', {})),
+        fixed('near', h('label', {class: 'check', hidden: true}, h('input', {type: 'checkbox',
+          onchange: (event) => { state.near = event.target.checked; show(); }}), ' Only up to the planned end')),
         fixed('leave', h('label', {class: 'check', hidden: true}, h('input', {type: 'checkbox', checked: true,
           onchange: (event) => { state.leaveOut = event.target.checked; loadLaw(); }}), ' Leave flagged runs out of the law'))),
       fixed('legend', h('ul', {class: 'legend', 'aria-label': 'Runs'})), fixed('notice', h('p', {class: 'notice', hidden: true})), chart, fixed('key', h('p', {class: 'keys'}))),
