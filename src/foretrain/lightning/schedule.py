@@ -24,8 +24,9 @@ CHANGED, NO_RATE = "changed", "no rate"
 class RateRecorder:
     """Takes the learning rate of every update, and plans the rest.
 
-    Without the fit under way, which copies and pickles leave behind, it holds plain numbers. The rate of an update is the largest over the parameter groups; with several optimizers it is
-    that of the first that has a scheduler, at the steps of all of them, which Lightning counts together.
+    The rate of an update is the largest over the parameter groups. With several optimizers it is that of the
+    first that has a scheduler, at the steps of all of them, which Lightning counts together. Without the fit
+    under way, which copies and pickles leave behind, a recorder holds plain numbers.
     """
 
     def __init__(self) -> None:
