@@ -118,7 +118,7 @@ def test_every_table_can_be_printed(folder, capsys, monkeypatch):
     model = repeated.model_of(repeated.known_to(runs))
     monkeypatch.setattr(repeated, "model_of", lambda known: model)
     monkeypatch.setattr(repeated, "by_law", lambda name, known, **fixed: repeated.nearest(known))
-    monkeypatch.setattr(repeated, "fit", lambda *arguments: model.fit)
+    monkeypatch.setattr(repeated, "fit", lambda *arguments, **fixed: model.fit)
     repeated.reference_table(runs, markdown=True)
     repeated.final_table(runs, dedup, markdown=True)
     repeated.overfit_table(runs, markdown=True)
