@@ -47,7 +47,8 @@ MAY_IMPORT = {
     "run_curve": {"annealing", "laws"},
     "run_fit": {"run_curve", "laws"},
     "templates": {"run_curve", "laws"},
-    "run_model": {"annealing", "run_curve", "run_fit", "templates", "laws"},
+    "usual": set(),
+    "run_model": {"annealing", "run_curve", "run_fit", "templates", "usual", "laws"},
     "run_projection": {
         *("run_curve", "run_model", "doubts", "inputs", "family_model", "laws", "projection", "status"),
         "uncertainty",

@@ -15,11 +15,6 @@ from numpy.typing import NDArray
 
 from foretrain.laws.law import SATURATION, Array
 
-USUAL_MEAN = np.array([0.0, 0.4, np.log(0.55), np.log(0.057)])
-USUAL_SPREAD = np.array([3.0, 1.5, 0.6, 0.4])
-"""What is known of ln l (against the last value), logit F, ln alpha and ln b before any run is seen: normal
-densities. The level and F are left open; alpha and b are those of public runs, see docs/laws.md."""
-
 ALIKE = np.array([0.01, 0.1, 0.05, 0.05])
 ALIKE_RUNS = 2.0
 """By how much runs of one study differ, in the same four, is taken beforehand as this, as if so many runs had

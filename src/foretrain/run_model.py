@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from foretrain.annealing import MEMORIES, RatePath
 from foretrain.laws.law import Array
 from foretrain.run_curve import RunCurve
-from foretrain.run_fit import NOISE, RECENCY, USUAL_MEAN, USUAL_SPREAD, Fits, fit_laws, law, pool, weigh
+from foretrain.run_fit import NOISE, RECENCY, Fits, fit_laws, law, pool, weigh
 from foretrain.templates import Aligned, left_out, make_template, same_shape
+from foretrain.usual import MEAN, MISFIT, SPREAD
 
 RECENCIES = (RECENCY, 4.0)
 """The law is fitted to the run's whole curve and to its tail, see `run_fit.RECENCY`."""
@@ -27,17 +28,17 @@ ORIGINS = (1.35, 1.8, 2.5)
 MIN_PAST = 4
 """A past forecast is made from no fewer points."""
 
-MISFIT, MISFIT_RUNS = 0.16, 4.0
-"""Errors of forecasts beyond what the parameters explain, as a share of the fall still to come, and as if so
-many forecasts had told it. From the public runs of Luo et al. 2025 and of the OLMo ladder."""
+MISFIT_SCORES = 4.0
+"""As how many past forecasts that have been scored the usual misfit counts."""
 
 MISFIT_BORROWED = 0.05
-"""The same where earlier runs of the study tell the law."""
+"""Misfit where many earlier runs of the study tell the law, before their forecasts are scored; of one alone,
+which does not tell how runs differ, twice as much."""
 
 MIN_TEMPLATE = 3
 """With fewer earlier runs of one schedule's shape it cannot be told how well their template forecasts."""
 
-NARROW = np.asarray(np.diag(1.0 / USUAL_SPREAD**2))
+NARROW = np.asarray(np.diag(1.0 / SPREAD**2))
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def model_run(run: RunCurve, library: Sequence[RunCurve] = (), *, ask: float | N
         The model. With fewer than two points it says little beyond the last value.
     """
     reference = float(run.done[-1])
-    usual = USUAL_MEAN + np.array([run.log_y[-1], 0.0, 0.0, 0.0])
+    usual = MEAN + np.array([run.log_y[-1], 0.0, 0.0, 0.0])
     every = len(MEMORIES)
     mean, precision = np.tile(usual, (every, 1)), np.tile(NARROW, (every, 1, 1))
     expected, evidence = np.full(every, NOISE**2), np.zeros(every)
@@ -140,8 +141,8 @@ def model_run(run: RunCurve, library: Sequence[RunCurve] = (), *, ask: float | N
         shares *= (off + 0.1 * off.mean() + 1e-4) ** -(2.0 * min(1.0, past.shape[1] / len(ORIGINS)))
     shares = shares / shares.sum()
     excess = np.append(shares @ scores[memories], _excess(*(past @ shares)))
-    typical = MISFIT_BORROWED if library else MISFIT
-    squared = (MISFIT_RUNS * typical**2 + float(excess.sum())) / (MISFIT_RUNS + excess.size)
+    typical = MISFIT_BORROWED * (1.0 + 1.0 / len(library)) if library else MISFIT
+    squared = (MISFIT_SCORES * typical**2 + float(excess.sum())) / (MISFIT_SCORES + excess.size)
     # Of the variance that ln b had before the run's own points were seen, what is left.
     left = fits.spread[:, 3, 3] / np.linalg.inv(precision)[memories, 3, 3]
     template, counts = _template(run, library, shares @ missed[memories])
