@@ -12,6 +12,8 @@ from foretrain.laws import LAWS
 X = np.geomspace(1e2, 1e7, 30)
 N, D = np.meshgrid(np.geomspace(1e6, 1e10, 5), np.geomspace(1e8, 1e12, 5))
 N, D = N.ravel(), D.ravel()
+U = D / np.tile([1.0, 1.5, 4.0, 10.0, 200.0], 5)
+EXCESS = 600 * N**-0.36 + 3000 * D**-0.4 + 1.4 * N / U * (1 - np.exp(-(D / U - 1) / 20))
 
 
 def value(name, x, theta):
@@ -49,6 +51,16 @@ AS_PRINTED = {
         (N, D),
         (6.4e13, 1.8e13, 0.076, 0.103),
         ((6.4e13 / N) ** (0.076 / 0.103) + 1.8e13 / D) ** 0.103,
+    ),
+    "lovelace": (
+        (N, D, U),
+        (1.9, 400, 1500, 0.34, 0.36, 1e-3, 0.9, 0.8),
+        1.9 + 400 / N**0.34 + 1500 / D**0.36 + 1e-3 * (D / U - 1) ** 0.9 * (N / U) ** 0.8,
+    ),
+    "memorization": (
+        (N, D, U),
+        (2.0, 10.8, 600, 3000, 0.36, 0.4, 1.4, 20),
+        2.0 + (10.8 - 2.0) * EXCESS / (10.8 - 2.0 + EXCESS),
     ),
     "pruning": (
         X / 1e7,
