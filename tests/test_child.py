@@ -14,8 +14,9 @@ import pytest
 import foretrain
 from foretrain.axes import Counts
 from foretrain.fitter import BackgroundFitter
-from foretrain.observation import Observation, RunInfo
+from foretrain.observation import Observation, Plan, RunInfo, ScheduleUpdate
 from foretrain.report import Report
+from foretrain.schedule import Schedule
 from foretrain.store import ObservationStore
 
 LONG = 60.0
@@ -43,6 +44,10 @@ def analyze(runs, question, shelf):
     if do == "long":
         return Report(run="x" * 300_000, metric="m", axis="samples", step=0)
     run = runs[question["run"]]
+    if do == "schedule":
+        known = run.schedule and run.schedule.knots
+        told = " ".join(map(str, (known, run.schedule_unknown, type(shelf).__name__)))
+        return Report(run=told, metric="m", axis="samples", step=id(shelf))
     points = tuple((float(o.counts.samples), o.value) for o in run.observations)
     return Report(run=run.info.run, metric="m", axis="samples", step=len(points), points=points)
 fake.Question, fake.Shelf, fake.analyze = Question, Shelf, analyze
@@ -109,6 +114,21 @@ def test_unsaved_observations_count(store, fitter):
     assert [x for x, _ in fitter.wait(LONG).points] == [10.0, 20.0, 30.0, 90.0]
     fitter.submit(request(store))
     assert fitter.wait(LONG).step == 3
+
+
+def test_a_schedule_that_could_not_be_written_counts_too(store, fitter):
+    used, plan = Schedule((1, 3), (0.5, 1.0)), Plan(Schedule((4, 9), (1.0, 0.1)))
+    unsaved = {
+        "info": store.info.to_json(),
+        "observations": [observation(3).to_json()],
+        "schedule": ScheduleUpdate(used, plan).to_json(),
+    }
+    fitter.submit({**request(store, do="schedule"), "unsaved": unsaved})
+    first = fitter.wait(LONG)
+    assert first.run == "[(1, 0.5), (3, 1.0), (4, 1.0), (9, 0.1)] None Shelf"
+    fitter.submit(request(store, do="schedule"))
+    second = fitter.wait(LONG)
+    assert second.run == "None not recorded Shelf" and second.step == first.step, "one shelf serves a study"
 
 
 @pytest.mark.parametrize(

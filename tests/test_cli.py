@@ -1,14 +1,18 @@
 """The `foretrain` command, on records that a store wrote."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from foretrain import __version__
 from foretrain.cli import _regions, main
+from foretrain.observation import Plan, ScheduleUpdate
 from foretrain.report import CurveRegions, Report
 from foretrain.store import ObservationStore
 from test_analysis import SIZES, record
+from test_run_analysis import constant
+from test_run_analysis import record as scheduled
 
 
 @pytest.fixture
@@ -70,6 +74,44 @@ def test_report_as_json_is_one_report_a_line(log_dir, capsys):
     reports = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [r["run"] for r in reports] == sorted(f"size-{n:.0e}" for n in SIZES)
     assert all(r["state"] == "finished" and r["joint"]["status"] == "ok" for r in reports)
+
+
+def keep(root, run):
+    """Writes a run as the monitor does: the rates used, and those to come."""
+    store = ObservationStore(root / "foretrain")
+    store.begin(run.info)
+    update = ScheduleUpdate(used=run.schedule, plan=Plan(run.schedule))
+    assert all([store.append(observation, update) for observation in run.observations])
+    if run.state == "finished":
+        store.finish("finished")
+    store.close()
+
+
+def test_the_table_says_what_each_projection_assumes_and_how_the_last_ones_did(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    keep(tmp_path, scheduled("cosine", seed=1))
+    keep(tmp_path, scheduled("under-way", last=1000, seed=2))
+    keep(tmp_path, scheduled("level", last=1000, lr=constant(2000)))
+    assert main(["report", str(tmp_path), "--axis", "samples"]) == 0
+    told = capsys.readouterr().out
+    rows = {
+        name: next(line for line in told.splitlines() if name in line)
+        for name in ("cosine", "under-way", "level")
+    }
+    assert rows["cosine"].count("annealed") == rows["under-way"].count(", annealed") == 1
+    assert rows["level"].count("not annealed") == 2
+    assert "Of 4 past forecasts of this study's finished runs, 4 were inside their 90 % interval." in told
+    assert "past its best" not in told
+
+
+def test_a_run_past_its_best_is_named(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    run = scheduled("over", last=1000, lr=constant(2000))
+    low = min(run.observations, key=lambda o: abs(o.counts.steps - 600))
+    rising = [replace(o, value=o.value + max(0, o.counts.steps - 600) / 1000) for o in run.observations]
+    keep(tmp_path, replace(run, observations=tuple(rising)))
+    assert main(["report", str(tmp_path), "--axis", "samples"]) == 0
+    assert f"over is past its best: val_loss was {low.value:.4g} at step 600." in capsys.readouterr().out
 
 
 def test_nothing_to_report_is_said(tmp_path, capsys):

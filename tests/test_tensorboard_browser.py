@@ -10,13 +10,23 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-from foretrain.report import Band, CurveRegions, JointReport, LawFit, NamedProjection, Report
+from foretrain.report import (
+    Band,
+    CurveRegions,
+    JointReport,
+    LawFit,
+    NamedProjection,
+    PastForecast,
+    Report,
+    ScheduleNote,
+)
 
 pytestmark = pytest.mark.browser
 pytest.importorskip("tensorboard")
@@ -35,6 +45,13 @@ REGIONS = {
     "late": CurveRegions("irreducible", None, 48_000.0),
     "law": CurveRegions("power_law"),
     "none": None,
+}
+
+
+SCHEDULED = {
+    "annealed": ("as planned", "annealed"),
+    "level": ("not annealed", "not annealed"),
+    "unknown": ("schedule unknown", "schedule unknown"),
 }
 
 
@@ -90,7 +107,30 @@ def logdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
             writer, Report(**{**vars(demo.demo_report(88_700)), "metric": "err", "regions": regions}), 1
         )
         writer.close()
+    for name, kinds in SCHEDULED.items():
+        writer = SummaryWriter(str(root / name))
+        write_report(writer, scheduled_report(*kinds), 1)
+        writer.close()
     return root
+
+
+def scheduled_report(end: str, further: str) -> Report:
+    """A run half way along its schedule: one kind of projection to its planned end, one beyond it."""
+    found = demo.demo_report(88_700)
+    far = demo.PLANNED * 1.0001
+    kinds = [replace(p, kind=end if p.data < far else further) for p in found.projections]
+    upto = sum(x <= far for x in found.curve.x) if further == "annealed" else len(found.curve.x)
+    curve = found.curve
+    cut = Band(
+        curve.x[:upto],
+        curve.median[:upto],
+        {"0.9": curve.lower["0.9"][:upto]},
+        {"0.9": curve.upper["0.9"][:upto]},
+    )
+    past = PastForecast(0.5, 2.0, {"0.9": 1.0}, {"0.9": 3.0}, 2.5)
+    values = {"metric": "loss", "projections": tuple(kinds), "curve": cut, "track": (past,) * 4}
+    state = {"state": "finished"} if further == "annealed" else {}
+    return replace(found, **values, **state, schedule=ScheduleNote("followed", None, 9))
 
 
 @pytest.fixture(scope="module")
@@ -251,6 +291,75 @@ def test_values_are_read_by_pointer_and_by_keyboard(tab: Tab) -> None:
     assert FLAGGED in tab.text(".detail h2")
     tab.page.keyboard.press("Escape")
     assert tab.frame.locator(".tip").is_hidden()
+
+
+def test_a_longer_annealed_run_is_another_mark_than_this_run_as_planned(tab: Tab) -> None:
+    tab.frame.locator("label", has_text="Metric").locator("select").select_option("loss")
+    tab.frame.wait_for_selector("h1:text-is('loss')")
+    tab.frame.click('.legend button[title="annealed"]')
+    counts = {kind: tab.count(f".chart .projection.kind-{kind}") for kind in ("as-planned", "annealed")}
+    assert counts == {"as-planned": 2, "annealed": 2}, "2x lies at the planned end"
+    shapes = {
+        kind: tab.frame.get_attribute(f".kind-{kind} .mark", "d") for kind in ("as-planned", "annealed")
+    }
+    assert shapes["as-planned"] and "h9v9" in shapes["as-planned"]
+    assert shapes["annealed"] and "h9v9" not in shapes["annealed"]
+    keys = tab.frame.eval_on_selector_all(".keys .key", "all => all.map(e => e.textContent)")
+    assert keys[-2:] == ["as planned", "annealed: longer, with the schedule stretched"]
+    guides = tab.frame.eval_on_selector_all(".guide-label", "all => all.map(e => e.textContent)")
+    assert guides == ["planned end · 2x", "10x annealed", "100x annealed"]
+
+    # The band ends with the plan: no further right than the mark at the planned end.
+    right = "e => e.getBoundingClientRect().right"
+    band, far = (tab.frame.eval_on_selector(f".chart {mark}", right) for mark in (".band", ".kind-annealed"))
+    planned = tab.frame.eval_on_selector(
+        ".projection.planned .mark",
+        "e => e.getBoundingClientRect().left + e.getBoundingClientRect().width / 2",
+    )
+    assert band <= planned + 1 < far - 50
+
+    kinds = [
+        tab.frame.locator(".figures tr", has_text=name).locator(".kind").all_inner_texts()
+        for name in ("now", "2x", "10x")
+    ]
+    assert kinds == [[], ["as planned"], ["annealed"]]
+    assert "annealed: schedule stretched to end here" in hovered(tab, ".kind-annealed .mark")
+
+    tab.frame.check("text=Only up to the planned end")
+    assert tab.count(".chart .kind-annealed") == 0 and tab.count(".chart .kind-as-planned") == 2
+    wide = tab.frame.eval_on_selector(".chart .band", "e => e.getBoundingClientRect().width")
+    tab.frame.uncheck("text=Only up to the planned end")
+    narrow = tab.frame.eval_on_selector(".chart .band", "e => e.getBoundingClientRect().width")
+    assert wide > 1.5 * narrow
+
+
+def hovered(tab: Tab, mark: str) -> str:
+    tab.frame.hover(f".chart {mark}")
+    return tab.text(".tip")
+
+
+@pytest.mark.parametrize(
+    ("run", "key"),
+    [("level", "projection, not annealed"), ("unknown", "projection, schedule unknown")],
+)
+def test_what_is_not_annealed_says_so(tab: Tab, run: str, key: str) -> None:
+    tab.frame.locator("label", has_text="Metric").locator("select").select_option("loss")
+    tab.frame.wait_for_selector("h1:text-is('loss')")
+    tab.frame.click(f'.legend button[title="{run}"]')
+    assert key in tab.text(".keys")
+    assert "as planned" not in tab.text(".keys")
+    assert tab.frame.locator("text=Only up to the planned end").is_hidden()
+    row = tab.frame.locator(".runs tbody tr", has=tab.frame.locator(f'button[title="{run}"]'))
+    assert row.locator("td.ten .kind").inner_text() == SCHEDULED[run][1]
+
+
+def test_the_track_record_of_the_study_is_one_line(tab: Tab) -> None:
+    assert tab.frame.locator(".track").is_hidden()
+    tab.frame.locator("label", has_text="Metric").locator("select").select_option("loss")
+    tab.frame.wait_for_selector("h1:text-is('loss')")
+    assert tab.text(".track") == (
+        "Of 4 past forecasts of this study's finished runs, 4 were inside their 90 % interval."
+    )
 
 
 def test_the_regions_of_the_chosen_run_are_marked(tab: Tab) -> None:

@@ -9,7 +9,18 @@ import math
 import pytest
 
 from foretrain.flags import Flag, FlagKind
-from foretrain.report import Band, CurveRegions, JointReport, LawFit, NamedProjection, Report
+from foretrain.report import (
+    Band,
+    BestValue,
+    CurveRegions,
+    JointReport,
+    LawFit,
+    NamedProjection,
+    PastForecast,
+    Repeats,
+    Report,
+    ScheduleNote,
+)
 from foretrain.tensorboard.rows import MAX_CURVE, MAX_POINTS, entry
 from foretrain.tensorboard.view import chosen, law_view, natural, runs_view, value_at
 from foretrain.tensorboard.words import amount, figure
@@ -79,6 +90,108 @@ def test_the_headline_says_the_projection_in_words() -> None:
     assert end.startswith("At its planned end (20k training examples seen), ")
     assert end.endswith("0.8409.")
     assert entry("a", report(projections=())).row["headline"] == ""
+
+
+KINDS = ("as planned", "annealed", "not annealed", "schedule unknown")
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "of a later version", ["annealed"]])
+def test_what_a_projection_assumes_reaches_the_page(kind: object) -> None:
+    item = NamedProjection("10x", None, 1e5, 0.5, kind=kind)  # type: ignore[arg-type]
+    (row,) = entry("a", report(projections=(item,))).row["projections"]
+    assert row["kind"] == (kind if kind in KINDS else "")
+
+
+def test_the_headline_keeps_the_two_projections_apart() -> None:
+    end = NamedProjection("planned end", None, 2e4, 0.84, kind="as planned")
+    far = NamedProjection("10x", None, 1.3e5, 0.5, {"0.9": 0.4}, {"0.9": 0.6}, kind="annealed")
+    label = "training examples seen"
+    assert entry("a", report(projections=(far, end))).row["headline"] == (
+        f"At its planned end (20k {label}), val_loss is projected to be 0.8400. "
+        f"Trained to 10x the data (130k {label}) with its schedule stretched to end there, it is projected to be 0.5000; 90\u00a0% between "
+        "0.4000 and 0.6000."
+    )
+    over = dataclasses.replace(end, data=report().points[-1][0])
+    assert (
+        entry("a", report(projections=(far, over)))
+        .row["headline"]
+        .startswith("Trained to 10x the data (130k")
+    )
+    target = dataclasses.replace(far, name="1.3e+05")
+    assert entry("a", report(projections=(target,))).row["headline"].startswith("Trained to 1.3e+05 (130k")
+    still = dataclasses.replace(far, kind="not annealed")
+    assert (
+        entry("a", report(projections=(still,)))
+        .row["headline"]
+        .startswith(f"At 10x the data (130k {label}), with a rate that does not fall, val_loss is projected")
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "notes"),
+    [
+        ({}, []),
+        (
+            {"schedule": ScheduleNote("followed", None, 9, ("a",))},
+            [
+                "The projections follow the learning-rate schedule; what its decay gains is told by "
+                "1 finished run."
+            ],
+        ),
+        (
+            {"schedule": ScheduleNote("followed", None, 9)},
+            [
+                "The projections follow the learning-rate schedule; what its decay gains is told by "
+                "this run and published ones."
+            ],
+        ),
+        (
+            {"schedule": ScheduleNote("constant")},
+            ["The learning rate stays at its peak: the projections are not annealed."],
+        ),
+        (
+            {"schedule": ScheduleNote("unknown", "reactive")},
+            ["Learning rates to come: unknown (reactive). The projections are not annealed."],
+        ),
+        ({"schedule": ScheduleNote("of a later version")}, []),
+        (
+            {"repeats": Repeats(1e5, 2.5e4, 9.3e4)},
+            ["100k training examples seen were 25k distinct ones, seen 4 times each. They count as 93k."],
+        ),
+        ({"repeats": Repeats(1e5, math.nan, 9e4)}, []),
+        (
+            {"best": BestValue(0.75, 5000.0, 7)},
+            ["The best value so far is 0.7500, at 5k training examples seen."],
+        ),
+        (
+            {"best": BestValue(0.75, 5000.0, 7, 0.0, True)},
+            ["Past its best: 0.7500 at 5k training examples seen, and the error has risen since."],
+        ),
+        ({"best": BestValue("low", 5000.0, 7)}, []),
+        ({"best": BestValue(0.75, 5000.0, 7), "points": ()}, []),
+    ],
+)
+def test_what_the_projections_rest_on_in_words(changes: dict[str, object], notes: list[str]) -> None:
+    assert entry("a", report(**changes)).row["notes"] == notes
+
+
+def past(low: object, came: object, high: object) -> PastForecast:
+    return PastForecast(0.5, 2.0, {"0.9": low}, {"0.9": high}, came)  # type: ignore[dict-item, arg-type]
+
+
+def test_the_track_record_counts_finished_runs() -> None:
+    good, bad, odd = past(1.0, 1.5, 2.0), past(1.0, 2.5, 2.0), past("low", 1.0, None)
+    entries = [
+        entry("a", report(state="finished", track=(good, good, bad, odd))),
+        entry("b", report(state="finished", track=(bad,))),
+        entry("c", report(state="running", track=(good,) * 4)),
+        entry("d", report(state="finished")),
+    ]
+    assert [item.row["track"] for item in entries] == [[3, 2], [1, 0], [4, 4], [0, 0]]
+    assert view_of(*entries)["track"] == (
+        "Of 4 past forecasts of this study's finished runs, 2 were inside their 90 % interval."
+    )
+    assert view_of(entries[2])["track"] == view_of()["track"] == ""
 
 
 def test_no_doubt_is_said_twice() -> None:

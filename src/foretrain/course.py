@@ -88,9 +88,9 @@ def stretch(schedule: Schedule, end: int) -> Schedule:
     knots = dict(smooth.knots)
     for k in np.flatnonzero(sheer):
         before, after = (start + (int(step) - start) * ratio for step in steps[k : k + 2])
-        landing = math.floor(after)
-        knots = {step: rate for step, rate in knots.items() if not before < step <= landing}
-        knots |= {landing - 1: float(values[k]), landing: float(values[k + 1])}
+        top, flat = math.floor(before), min(math.ceil(after), smooth.end)
+        knots = {step: rate for step, rate in knots.items() if not top <= step <= flat}
+        knots |= {flat: float(smooth.at(flat)), top: float(values[k]), top + 1: float(values[k + 1])}
     return Schedule.from_knots(sorted(knots.items()), smooth.tolerance)
 
 
