@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from foretrain.knots import KnotBuilder, cut
@@ -200,14 +199,14 @@ class _Steps:
 def _agree(used: KnotBuilder, plan: Schedule, first: int, last: int) -> bool:
     """Whether the rates used from one step to another were the planned ones."""
     first, last = max(first, plan.first), min(last, plan.end)
-    if first > last:
+    known = cut(used.knots(first), first=first, last=last)
+    if not known:
         return True
-    knots = cut(used.knots(first), first=first, last=last)
-    if not knots:
-        return True
-    known = Schedule.from_knots(knots, used.tolerance)
+    planned = cut(plan.knots, first=known[0][0], last=known[-1][0])
+    apart = CLOSE * max(plan.peak, *(rate for _, rate in known)) + plan.tolerance + used.tolerance
     # Lines are as near everywhere as they are at the knots of both.
-    first, last = known.first, known.end
-    steps = np.array(sorted({*known.steps, *(step for step in plan.steps if first <= step <= last)}))
-    apart = float(np.abs(known.at(steps) - plan.at(steps)).max())
-    return apart <= CLOSE * max(plan.peak, known.peak) + plan.tolerance + known.tolerance
+    return all(
+        abs(rate - cut(other, first=step, last=step)[0][1]) <= apart
+        for some, other in ((known, planned), (planned, known))
+        for step, rate in some
+    )
