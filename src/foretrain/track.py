@@ -18,7 +18,7 @@ SHARES = (0.2, 0.3, 0.5, 0.75)
 FEWEST = 4
 """From fewer points no past forecast is made."""
 
-MOST_EARLIER = 4
+MOST_EARLIER = 8
 """Earlier runs that tell of a past forecast, which bounds its cost."""
 
 
