@@ -126,8 +126,8 @@ class ByteLM(LightningModule):
     def size(self) -> int:
         """Parameters that multiply at every byte: the block and the head, without the embedding tables.
 
-        Tables that are only looked up would add a share that changes with the width. The head computes: without
-        it small models look smaller than they act, and the law of size bends (Porian et al. 2024, section 3).
+        Tables that are only looked up would add a share that changes with the width. The head computes:
+        without it small models look smaller than they act, and the law of size bends (Porian et al. 2024).
         """
         return sum(p.numel() for part in (self.block, self.next_byte) for p in part.parameters())
 
