@@ -202,3 +202,9 @@ def test_refuses_weights_that_say_nothing(given, message):
 def test_refuses_lengths_that_differ():
     with pytest.raises(ValueError, match=r"y of shape \(n,\), got \(1, 4\) and \(3,\)"):
         fit("power", np.ones(4), np.ones(3))
+
+
+def test_only_a_law_of_model_size_asks_for_a_third_size():
+    s = np.geomspace(10, 1e4, 30)
+    told = fit("annealing", np.stack([np.ones(30), s]), 2 + 5 * s**-0.5)  # at a constant rate
+    assert FitStatus.TOO_FEW_SIZES not in told.reasons

@@ -10,6 +10,7 @@ from scipy.optimize import least_squares
 
 from foretrain.freezing import Freedom, freedom
 from foretrain.laws import LAWS, Law
+from foretrain.laws.law import SIZE
 from foretrain.laws.linear import Projected, project
 from foretrain.laws.numerics import Array, ratio, safe_log, within_decade
 from foretrain.status import FitStatus
@@ -287,7 +288,7 @@ def _doubts(able: Freedom, x: Array, y: Array, theta: Array) -> tuple[FitStatus,
     law, reasons = able.law, []
     if y.size < able.count + 2:
         reasons.append(FitStatus.TOO_FEW_POINTS)
-    if law.n_axes > 1 and np.unique(x[0]).size < 3:
+    if law.n_axes > 1 and law.axes[0] is SIZE and np.unique(x[0]).size < 3:
         reasons.append(FitStatus.TOO_FEW_SIZES)
     along = x[min(law.n_axes, 2) - 1]  # of two axes or more the second is data
     if within_decade(along):
