@@ -252,6 +252,21 @@ def larger_tasks(folder: Path) -> dict[str, list[Task]]:
     return groups
 
 
+def counted_tasks(folder: Path) -> dict[str, list[Task]]:
+    """The next larger sizes from four, by what counts as a parameter: with the head or without."""
+    groups: dict[str, list[Task]] = defaultdict(list)
+    for key, (n, d, y) in _porian_points(folder).items():
+        sizes = np.unique(n)
+        for first in range(sizes.size - 4):
+            known = np.isin(n, sizes[first : first + 4])
+            ratio = n / sizes[first + 3]
+            asked = (ratio > 1.6) & (ratio < 4.5) & (d < 1.05 * d[known].max()) & (d > 0.1 * d[known].max())
+            if known.sum() >= 8 and asked.any():
+                task = ((n[known], d[known], y[known]), (n[asked], d[asked], y[asked]))
+                groups[" ".join(key[1:5])].append(task)
+    return groups
+
+
 def _fives(n: np.ndarray, d: np.ndarray, y: np.ndarray) -> Iterator[Task]:
     """Four runs near 20 tokens a parameter, one of the smallest size far above; larger runs."""
     rng = np.random.default_rng(7)
@@ -317,6 +332,8 @@ def main() -> None:
     show("olmo_ladder: two sizes, eleven losses", olmo_tasks(folder / "olmo_ladder"), both)
     porian_table(folder / "porian2024")
     show("Larger sizes from smaller ones", larger_tasks(folder), both)
+    title = "porian2024: the next sizes from four; last word: what counts as a parameter (kaplan: no head)"
+    show(title, counted_tasks(folder), both)
     timing()
 
 
