@@ -34,7 +34,7 @@ class PublishedRuns:
 
 
 PUBLISHED = (
-    PublishedRuns("Luo et al. 2025, arXiv:2503.12811", 25e6, 6, 0.043, 0.51, 0.02),
+    PublishedRuns("Luo et al. 2025, arXiv:2503.12811", 25e6, 6, 0.043, 0.51, 0.00),
     PublishedRuns("Luo et al. 2025, arXiv:2503.12811", 100e6, 6, 0.053, 0.45, 0.02),
     PublishedRuns("Bhagia et al. 2024, arXiv:2412.04403", 190e6, 66, 0.075, 0.50, 0.14),
     PublishedRuns("Bhagia et al. 2024, arXiv:2412.04403", 371e6, 66, 0.076, 0.50, 0.13),
