@@ -280,3 +280,21 @@ def test_doubts_are_the_sentences_of_the_curves_reasons_each_once():
     for reason in reasons:
         assert report.doubts.count(reason.sentence) == 1
     assert len(set(report.doubts)) == len(report.doubts)
+
+
+def test_a_run_in_mid_decay_is_not_compared_with_runs_at_a_constant_rate():
+    data = np.geomspace(1e4, 1e6, 12)
+    level = {size: 2.0 + 40 * size**-0.3 for size in (1e4, 3e4, 1e5, 3e5)}
+
+    def curve(run, size, factor, phases):
+        points = tuple((float(x), float(factor * (level[size] + 20 * x**-0.3))) for x in data)
+        return RunCurve(run, size, points, phases=tuple(phases))
+
+    steady = [curve(f"steady {size:g}", size, 1.0, np.ones(12)) for size in level]
+    above = curve("above", 1e5, 1.1, np.ones(12))
+    assert off_curve(above, steady) is not None
+    falling = curve("above", 1e5, 1.1, np.linspace(1.0, 0.3, 12))
+    assert off_curve(falling, steady) is None
+    also_falling = [curve(c.run, c.params, 1.0, np.linspace(1.0, 0.3, 12)) for c in steady]
+    assert len(falling.in_phase(0.3).points) == 3
+    assert off_curve(falling, also_falling) is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -28,6 +28,10 @@ OFF_LEVEL = 0.98
 OFF_POINTS = 3
 """... at this many validations in a row, the last among them."""
 
+SAME_PHASE = 0.15
+"""Points of two runs are compared if their learning rates, over the largest of their run, differ by no more:
+in the middle of a decay the error is another than at a constant rate."""
+
 SIZE_SCALES = (2.0, 10.0)
 SIZE_REACH = 100.0
 SIZE_GRID = 64
@@ -45,12 +49,23 @@ class RunCurve:
         params: Trainable parameters; 0 where unknown.
         points: (data seen, metric), ascending in data.
         conventions: How things were counted.
+        phases: Learning rate at each point over the run's largest, NaN where unknown; empty if never known.
     """
 
     run: str
     params: float
     points: tuple[tuple[float, float], ...] = ()
     conventions: dict[str, str] = field(default_factory=dict)
+    phases: tuple[float, ...] = ()
+
+    def in_phase(self, phase: float) -> RunCurve:
+        """The curve's points at which the rate had come as far down, and those where it is unknown."""
+        if not self.phases or not np.isfinite(phase):
+            return self
+        kept = [i for i, own in enumerate(self.phases) if not abs(own - phase) > SAME_PHASE]
+        return replace(
+            self, points=tuple(self.points[i] for i in kept), phases=tuple(self.phases[i] for i in kept)
+        )
 
 
 def comparable(own: RunCurve, others: Sequence[RunCurve]) -> list[RunCurve]:
@@ -80,9 +95,12 @@ def off_curve(own: RunCurve, others: Sequence[RunCurve]) -> dict[str, float] | N
         others: Runs of at least three sizes that may be compared with it.
 
     Returns:
-        The evidence, or None: fewer than three sizes, none as small, no points at data that the others have
-        reached, or nothing amiss at one of the last three of those.
+        The evidence, or None: fewer than three sizes with points where their learning rate had come as far
+        down, none as small, no points at data that the others have reached, or nothing amiss at one of the
+        last three of those.
     """
+    phase = float(np.median(own.phases[-OFF_POINTS:])) if own.phases else np.nan
+    own, others = own.in_phase(phase), [c for c in (c.in_phase(phase) for c in others) if c.points]
     sizes = {c.params for c in others}
     if len(sizes) < MIN_SIZES or own.params < min(sizes):
         return None

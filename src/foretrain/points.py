@@ -29,8 +29,17 @@ def run_curve(
         params=params[-1] if params else 0.0,
         points=tuple((x, by_x[x].value) for x in places),
         conventions=dict(record.info.conventions),
+        phases=_phases([by_x[x].lr for x in places]),
     )
     return curve, excluded, tuple(o for o in record.observations if o.metric == metric)
+
+
+def _phases(rates: list[float | None]) -> tuple[float, ...]:
+    """Each rate over the largest, NaN where it is unknown; nothing where none is known."""
+    largest = max((rate for rate in rates if rate is not None), default=0.0)
+    if not largest > 0:
+        return ()
+    return tuple(float("nan") if rate is None else rate / largest for rate in rates)
 
 
 def usable(

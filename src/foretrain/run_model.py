@@ -38,6 +38,9 @@ which does not tell how runs differ, twice as much."""
 MIN_TEMPLATE = 3
 """With fewer earlier runs of one schedule's shape it cannot be told how well their template forecasts."""
 
+NEAR = 0.1
+"""Distance in ln S beyond the last point within which the template comes to count."""
+
 NARROW = np.asarray(np.diag(1.0 / SPREAD**2))
 
 
@@ -95,7 +98,8 @@ class RunModel:
         fall = np.where(z > 0, float(self.shares @ self.fits.theta[:, 0]) - mean, 0.0)
         variance += (self.misfit * fall) ** 2
         if own and self.template is not None:
-            share = self.template_share * (z > 0)
+            # From the last point on, gradually: there the law's own level is the better one.
+            share = -self.template_share * np.expm1(-np.maximum(z, 0.0) / NEAR)
             end = float(path.done(np.array([path.rates.size]))[0])
             apart = self.template.log_at(path.done(steps) / end) - mean
             mean, variance = mean + share * apart, variance + share * (1.0 - share) * apart**2

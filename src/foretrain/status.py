@@ -64,13 +64,13 @@ class FitStatus(str, Enum):
     )
     ANNEALING_ASSUMED = (
         "annealing_assumed",
-        "The learning rate has hardly fallen yet, so what its decay will gain is taken from published runs. "
-        "Give earlier runs that have decayed theirs, or wait until the rate has fallen.",
+        "The run does not tell yet what the decay of its learning rate will gain: that is taken from published "
+        "runs. Give earlier runs that have decayed theirs, or wait until the rate has fallen further.",
     )
     ANNEALING_BORROWED = (
         "annealing_borrowed",
-        "The learning rate has hardly fallen yet, so what its decay will gain is taken from earlier runs. "
-        "Wait until the rate has fallen for this run's own gain.",
+        "The run does not tell yet what the decay of its learning rate will gain: that is taken from earlier "
+        "runs. Wait until the rate has fallen further for this run's own gain.",
     )
     NOT_ANNEALED = (
         "not_annealed",
