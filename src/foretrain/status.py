@@ -65,7 +65,8 @@ class FitStatus(str, Enum):
     ANNEALING_ASSUMED = (
         "annealing_assumed",
         "The run does not tell yet what the decay of its learning rate will gain: that is taken from "
-        "published runs. Give earlier runs that have decayed theirs, or wait until the rate has fallen further.",
+        "published runs. Give earlier runs that have decayed theirs, or wait until the rate has fallen "
+        "further.",
     )
     ANNEALING_BORROWED = (
         "annealing_borrowed",
