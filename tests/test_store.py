@@ -23,6 +23,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from foretrain import attempts as attempts_module
 from foretrain import reader as reader_module
 from foretrain import store as store_module
 from foretrain.axes import Counts
@@ -416,8 +417,8 @@ def test_nothing_acknowledged_is_lost_when_the_writer_is_killed(tmp_path):
     assert study.damaged == 0
     for run, told in acknowledged.items():
         assert told == list(range(1, len(told) + 1)) and told
-        assert len(study.runs[run].observations) >= min(len(told), reader_module.MAX_POINTS // 2)
-        if len(told) < reader_module.MAX_POINTS:
+        assert len(study.runs[run].observations) >= min(len(told), attempts_module.MAX_POINTS // 2)
+        if len(told) < attempts_module.MAX_POINTS:
             assert set(told) <= {o.counts.steps for o in study.runs[run].observations}
 
 
@@ -745,8 +746,8 @@ def test_a_later_format_is_skipped_with_its_reason_and_additions_are_ignored(tmp
 
 
 def test_many_points_are_thinned_in_the_middle(tmp_path, monkeypatch):
-    monkeypatch.setattr(reader_module, "MAX_POINTS", 100)
-    monkeypatch.setattr(reader_module, "_KEPT_ENDS", 10)
+    monkeypatch.setattr(attempts_module, "MAX_POINTS", 100)
+    monkeypatch.setattr(attempts_module, "_KEPT_ENDS", 10)
     store = begun(tmp_path)
     grown = StudyReader(store.study_dir)
     for step in range(1, 1001):

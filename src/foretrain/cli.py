@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from foretrain import __version__
 from foretrain.analysis import Question, Shelf, analyze
 from foretrain.axes import AXES
 from foretrain.findings import ANNEALED, NOT_ANNEALED, record_line
+from foretrain.mirror import Mirror
 from foretrain.report import NamedProjection, Report
 from foretrain.store import StudyReader
+from foretrain.urls import as_root, is_url, without_secrets
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"foretrain {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     report = commands.add_parser("report", help="what the runs under a log directory say")
-    report.add_argument("log_dir", type=Path, help="the loggers' save_dir, or the foretrain folder in it")
+    report.add_argument("log_dir", help="the loggers' save_dir, or the foretrain folder in it; or its URL")
     report.add_argument("--metric", help="default: the one most runs have")
     report.add_argument("--axis", choices=sorted(AXES), help="default: tokens where all runs count them")
     report.add_argument("--json", action="store_true", help="one report a line, as JSON")
@@ -39,11 +42,27 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _report(args: argparse.Namespace) -> int:
-    folders = _study_folders(args.log_dir)
+    try:
+        root = as_root(args.log_dir)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 1
+    if not is_url(root):
+        return _tell(args, Path(root), root)
+    with tempfile.TemporaryDirectory(prefix="foretrain-read-") as copy:
+        mirror = Mirror(root, Path(copy))
+        mirror.pull_patiently()
+        if mirror.fault:
+            print(mirror.fault, file=sys.stderr)
+        return _tell(args, Path(copy), without_secrets(root))
+
+
+def _tell(args: argparse.Namespace, log_dir: Path, shown: str) -> int:
+    folders = _study_folders(log_dir)
     reports = [report for folder in folders for report in _read(folder, args.metric, args.axis)]
     if not reports:
         print(
-            f"No observations under {args.log_dir}: expected the save_dir of a logger whose runs had a "
+            f"No observations under {shown}: expected the save_dir of a logger whose runs had a "
             "ScalingLawMonitor.",
             file=sys.stderr,
         )

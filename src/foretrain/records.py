@@ -9,7 +9,7 @@ import re
 import sys
 import zlib
 from dataclasses import fields
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from foretrain.axes import Counts
 from foretrain.observation import Observation, RunInfo, ScheduleUpdate
@@ -21,8 +21,24 @@ MAX_LINE = 2**20
 
 _CRC = b',"crc":"'
 _TAIL = len(_CRC) + len(b'01234567"}')
-_FILE_NAME = re.compile(r"([0-9]{1,9})-[0-9a-f]{1,64}\.jsonl")
+_FILE_NAME = re.compile(r"([0-9]{1,9})-([0-9a-f]{1,64})(?:\.([0-9]{1,12})-([0-9]{1,12}))?\.jsonl")
 _NOT_FINITE = ("nan", "inf", "-inf")
+
+
+class FileName(NamedTuple):
+    """What the name of a record file tells.
+
+    Attributes:
+        attempt: Number of the attempt.
+        unique: What tells apart the processes that wrote; the same in all fragments of one of them.
+        first: Number of the first line in a fragment, its header not counted; None in a file that grows.
+        last: Number of the last one.
+    """
+
+    attempt: int
+    unique: str
+    first: int | None = None
+    last: int | None = None
 
 
 class LineError(ValueError):
@@ -36,10 +52,21 @@ def folder_name(name: str) -> str:
     return f"{slug or 'unnamed'}-{digest}"
 
 
-def attempt_number(file_name: str) -> int | None:
-    """The attempt that a file's name tells, or None where it is no record file."""
+def read_name(file_name: str) -> FileName | None:
+    """What a file's name tells, or None where it is no record file."""
     match = _FILE_NAME.fullmatch(file_name)
-    return None if match is None else int(match[1])
+    if match is None:
+        return None
+    if match[3] is None:
+        return FileName(int(match[1]), match[2])
+    first, last = int(match[3]), int(match[4])
+    return FileName(int(match[1]), match[2], first, last) if first <= last else None
+
+
+def write_name(name: FileName) -> str:
+    """The inverse of `read_name`: names of one attempt's fragments sort as their lines."""
+    lines = "" if name.first is None else f".{name.first:09d}-{name.last:09d}"
+    return f"{name.attempt:04d}-{name.unique}{lines}.jsonl"
 
 
 def encode_line(seq: int, kind: str, data: dict[str, Any]) -> bytes:

@@ -13,13 +13,14 @@ from typing import Any
 from foretrain.observation import Observation, RunInfo, ScheduleUpdate
 from foretrain.reader import Study, StudyReader
 from foretrain.records import (
-    attempt_number,
     encode_header,
     encode_line,
     encode_observation,
     encode_schedule,
     folder_name,
+    read_name,
 )
+from foretrain.urls import as_root, is_url
 
 __all__ = ["ObservationStore", "Study", "StudyReader"]
 
@@ -40,8 +41,12 @@ class ObservationStore:
     Trouble with the disk never raises: see `fault`. To be used by one thread.
 
     Args:
-        root: Directory of the studies; made when it is needed.
+        root: Directory of the studies; made when it is needed. For a URL see `foretrain.url_store`.
         study: Name of the study.
+        attempt: Number of the next attempt, where something else numbers them.
+
+    Raises:
+        ValueError: If the root is a URL.
 
     Example:
         >>> import tempfile
@@ -56,8 +61,15 @@ class ObservationStore:
         'finished'
     """
 
-    def __init__(self, root: str | os.PathLike[str], study: str = "default") -> None:
+    def __init__(
+        self, root: str | os.PathLike[str], study: str = "default", *, attempt: int | None = None
+    ) -> None:
+        if is_url(root) and is_url(root := as_root(root)):
+            raise ValueError(
+                f"Expected a directory, got {root!r}: use foretrain.url_store.open_store for URLs."
+            )
         self._study = study
+        self._attempt = attempt
         # Absolute, because training scripts change their directory; the child process reads it, too.
         self.study_dir = _absolute(Path(root)) / folder_name(study)
         self._reset()
@@ -83,7 +95,7 @@ class ObservationStore:
 
     def __getstate__(self) -> dict[str, Any]:
         """Only where it writes: a copy begins its own attempt, so that no two write one file."""
-        return {"_study": self._study, "study_dir": self.study_dir}
+        return {"_study": self._study, "_attempt": self._attempt, "study_dir": self.study_dir}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -279,9 +291,7 @@ class ObservationStore:
         folder = self.study_dir / folder_name(info.run)
         folder.mkdir(parents=True, exist_ok=True)
         if self._path is None:
-            numbers = (attempt_number(path.name) for path in folder.iterdir())
-            info = replace(info, attempt=1 + max((n for n in numbers if n is not None), default=0))
-            self._info = info
+            self._info = info = replace(info, attempt=self._attempt or _next_number(folder))
             self._path = folder / f"{info.attempt:04d}-{os.urandom(8).hex()}.jsonl"
         fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
         try:
@@ -315,6 +325,12 @@ class ObservationStore:
             except OSError as error:
                 # Network disks tell only now that an earlier write failed.
                 self._sync_error = _reason(error)
+
+
+def _next_number(folder: Path) -> int:
+    """One more than the newest attempt's number."""
+    names = (read_name(path.name) for path in folder.iterdir())
+    return 1 + max((name.attempt for name in names if name is not None), default=0)
 
 
 def _absolute(path: Path) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,15 +10,15 @@ from typing import Any
 
 from foretrain.fitter import BackgroundFitter
 from foretrain.lightning.facts import Place
+from foretrain.lightning.host import warn
 from foretrain.lightning.logging import logging_step, scalar_names, scalars, show, tell
 from foretrain.lightning.settings import Settings
 from foretrain.observation import Observation, RunInfo, ScheduleUpdate
 from foretrain.report import Report
-from foretrain.store import ObservationStore
+from foretrain.url_store import Store, UrlStore, open_store
 
 SHOW_SECONDS = 5.0  # at most one report in so many seconds goes into the event file,
 SHOW_SHARE = 0.01  # and in so much of the time since the first: some hundreds in a run, of tens of kilobytes
-MOST_KEPT = 2000  # observations in memory, where there is no store: some hundred kilobytes
 
 
 class Session:
@@ -30,7 +29,7 @@ class Session:
 
     Args:
         settings: What the user asked for.
-        place: Where observations are kept; a URL means in memory only.
+        place: Where observations are kept.
         info: The run.
 
     Attributes:
@@ -41,9 +40,6 @@ class Session:
         self._settings = settings
         self.axis = axis
         self._fitter: BackgroundFitter | None = None
-        self._store: ObservationStore | None = None
-        self._kept: list[Observation] = []
-        self._schedule = ScheduleUpdate()
         self._raised: set[str] = set()
         self._named = False
         self._step = 0
@@ -51,14 +47,14 @@ class Session:
         self._began = time.monotonic()
         self._shown = -math.inf
         self._info = info
-        if "://" not in place.root:
-            self._store = ObservationStore(place.root, study=settings.study)
-            self._store.begin(info)
+        self._told = False
+        self._store = _store_at(place.root, settings.study)
+        self._store.begin(info)
 
     @property
     def info(self) -> RunInfo:
         """The run, with the number of this attempt."""
-        return (self._store.info if self._store is not None else None) or self._info
+        return self._store.info or self._info
 
     @property
     def due(self) -> bool:
@@ -66,19 +62,12 @@ class Session:
         return self._fitter is not None and self._fitter.due
 
     def keep(self, observation: Observation, schedule: ScheduleUpdate | None = None) -> None:
-        """Puts an observation and what is new of the schedule on disk, or in memory where there is none."""
-        if self._store is not None:
-            self._store.append(observation, schedule)
-            return
-        self._schedule = self._schedule.followed(schedule or ScheduleUpdate())
-        self._kept.append(observation)
-        if len(self._kept) > MOST_KEPT:
-            del self._kept[1 : MOST_KEPT // 2 : 2]  # thins the older half, keeps the first
+        """Puts an observation and what is new of the schedule on disk."""
+        self._store.append(observation, schedule)
 
     def tell(self, schedule: ScheduleUpdate | None) -> None:
         """Puts what is new of the schedule where the observations are."""
-        if self._store is not None:
-            self._store.tell(schedule)
+        self._store.tell(schedule)
 
     def ask(self) -> None:
         """Asks for a fit of all that is kept; returns at once."""
@@ -87,13 +76,11 @@ class Session:
         if self._fitter is None:
             self._fitter = BackgroundFitter()
         request: dict[str, Any] = {
-            # Nothing can be kept in `os.devnull`, while an empty path would be the working directory.
-            "study_dir": str(self._store.study_dir) if self._store is not None else os.devnull,
+            "study_dir": str(self._store.study_dir),
             "run": self.info.run,
             "question": self._settings.question(self.info.run, self.axis),
         }
-        unsaved = self._kept if self._store is None else self._store.unsaved
-        schedule = self._schedule if self._store is None else self._store.unsaved_schedule
+        unsaved, schedule = self._store.unsaved, self._store.unsaved_schedule
         if unsaved:
             request["unsaved"] = {
                 "info": self.info.to_json(),
@@ -162,17 +149,12 @@ class Session:
         """What does not work and why, by the part that failed."""
         parts = {"store": self._store, "fitter": self._fitter}
         found = {name: str(part.fault) for name, part in parts.items() if part is not None and part.fault}
-        if self._store is None:
-            found["store"] = (
-                "ScalingLawMonitor keeps the observations of this run in memory only, because its root is a "
-                "URL: pass a local directory as `root` to keep them."
-            )
+        self._told = self._told or "store" in found
         return found
 
     def sync(self) -> None:
         """Makes the observations survive a power cut, as far as the disk allows."""
-        if self._store is not None:
-            self._store.sync()
+        self._store.sync()
 
     def close(self, state: str) -> None:
         """Ends the record with "finished" or "failed", and lets go of everything."""
@@ -180,6 +162,18 @@ class Session:
             if self._fitter is not None:
                 self._fitter.close()
         finally:
-            if self._store is not None:
-                self._store.finish(state)
-                self._store.close()
+            self._store.finish(state)
+            self._store.close()
+            if self._store.fault and not self._told:
+                warn(self._store.fault)  # what came to light only now
+
+
+def _store_at(root: str, study: str) -> Store:
+    """The store under a root; where it cannot be used, one that keeps all on this machine and says why.
+
+    A root that the user names is checked when the monitor is made; this may be a logger's.
+    """
+    try:
+        return open_store(root, study)
+    except ValueError:
+        return UrlStore(root, study)

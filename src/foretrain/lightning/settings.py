@@ -7,11 +7,11 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from numbers import Real
-from pathlib import Path
 from typing import Any
 
 from foretrain.axes import AXES, Counts
 from foretrain.lightning.counting import Count
+from foretrain.urls import as_root
 
 NOT_DATA = ("params", "params_total")  # they do not grow while one run trains
 LEVELS = [0.5, 0.8, 0.9]
@@ -105,11 +105,12 @@ def as_numbers(name: str, values: Iterable[float]) -> tuple[float, ...]:
 
 
 def as_path(root: str | os.PathLike[str] | None) -> str | None:
-    """A path as text; a URL stays what it is."""
-    if root is None:
-        return None
-    text = os.fspath(root)
-    return text if "://" in text or not text else str(Path(text).expanduser())
+    """A path or a URL as text.
+
+    Raises:
+        ValueError: If it is a URL where nothing can be kept.
+    """
+    return None if root is None else as_root(root)
 
 
 def _is_number(value: Any) -> bool:

@@ -1,0 +1,200 @@
+"""What one process wrote of a run, read without trusting it: a file that grows, or fragments of one."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+from foretrain.attempts import Attempt
+from foretrain.records import (
+    MAX_LINE,
+    FileName,
+    LineError,
+    decode_line,
+    read_header,
+    read_name,
+    read_observation,
+    read_schedule,
+)
+
+_Line = bytes | None  # None: one that is longer than any line of ours
+
+
+class Recording:
+    """The files of one process, as far as they were read: each line once, in the order of their numbers.
+
+    One file that grows is read as it grows. Of fragments, the later ones are read as they come; where an
+    earlier one comes late, or they were replaced by one that holds them all, everything is read again. A
+    line that stands in several counts once.
+
+    Attributes:
+        attempt: What they hold; None before there is a header.
+        skipped: Lines that were skipped, by reason.
+    """
+
+    def __init__(self) -> None:
+        self._tails: dict[str, _Tail] = {}
+        self._forget()
+
+    def _forget(self) -> None:
+        self.attempt: Attempt | None = None
+        self.skipped: Counter[str] = Counter()
+        self._later = False
+        self._last = -1
+
+    def update(self, found: Mapping[str, os.stat_result]) -> bool:
+        """Reads what is new in the files found, by path; whether anything was."""
+        gone = self._tails.keys() - found.keys()
+        for path in gone:
+            del self._tails[path]
+        tails = [self._tails.setdefault(path, _Tail(path)) for path in found]
+        tails.sort(key=lambda tail: tail.order)
+        changed = [tail for tail in tails if tail.is_changed(found[tail.path])]
+        if not changed and not gone:
+            return False
+        if len(tails) == 1:
+            (tail,) = tails
+            if gone or tail.is_replaced(found[tail.path]):
+                self._forget()
+                tail.forget()
+            for line in tail.read(found[tail.path]):
+                self._take(line)
+        elif not gone and all(not tail.began and tail.order[0] > self._last for tail in changed):
+            for tail in changed:
+                floor = self._last
+                for line in tail.read(found[tail.path]):
+                    self._take(line, floor)
+        else:
+            self._read_again(tails, found)
+        return True
+
+    def _read_again(self, tails: list[_Tail], found: Mapping[str, os.stat_result]) -> None:
+        """Reads all files as one; in memory is only what overlaps."""
+        self._forget()
+        waiting: dict[int, bytes] = {}
+        for tail in tails:
+            self._release(waiting, tail.order[0])
+            tail.forget()
+            for line in tail.read(found[tail.path]):
+                number = None if line is None else _number(line)
+                if line is None or number is None:
+                    self._take(line)  # a header, or damaged
+                elif number > self._last:
+                    waiting.setdefault(number, line)
+        self._release(waiting, None)
+
+    def _release(self, waiting: dict[int, bytes], before: int | None) -> None:
+        for number in sorted(number for number in waiting if before is None or number < before):
+            self._take(waiting.pop(number))
+
+    def _take(self, line: _Line, floor: int = -1) -> None:
+        """Takes a line, unless its number is not above `floor`: then it was taken before."""
+        if line is None:
+            self.skipped["too long"] += 1
+            return
+        if not line:
+            return  # Written on purpose, see the store: after a line that may be torn, and between headers.
+        try:
+            number, kind, data = decode_line(line)
+            if kind == "run":
+                self._understand(kind, data)
+            elif number > floor:
+                self._understand(kind, data)
+                self._last = max(self._last, number)
+        except LineError as error:
+            self._later |= str(error) == "written by a later foretrain"
+            self.skipped[str(error)] += 1
+
+    def _understand(self, kind: str, data: dict[str, object]) -> None:
+        if self._later:
+            raise LineError("written by a later foretrain")
+        if kind == "run":
+            info = read_header(data)
+            if self.attempt is None:
+                self.attempt = Attempt(info)
+        elif kind in ("observation", "schedule", "end") and self.attempt is None:
+            raise LineError("no header before it")
+        elif kind == "observation" and self.attempt is not None:
+            self.attempt.add(read_observation(data, self.attempt.info))
+        elif kind == "schedule" and self.attempt is not None:
+            self.attempt.schedule.add(read_schedule(data))
+        elif kind == "end" and self.attempt is not None:
+            self.attempt.state = "finished" if data.get("state") == "finished" else "failed"
+
+
+def _number(line: bytes) -> int | None:
+    """The number of a line that is to be put in order; None of a header, and of what is no line."""
+    try:
+        number, kind, _ = decode_line(line)
+    except LineError:
+        return None
+    return None if kind == "run" else number
+
+
+class _Tail:
+    """One file as far as it was read.
+
+    Attributes:
+        path: Where it is.
+        name: What its name tells.
+        order: Its place among the files of its process: a file that grows comes first.
+        began: Whether any of it was read.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.name = read_name(os.path.basename(path)) or FileName(0, "")  # noqa: PTH119 (called often)
+        self.order = (self.name.first or 0, -(self.name.last or 0), path)
+        self.forget()
+
+    def forget(self) -> None:
+        """Begins at the start again."""
+        self._seen: tuple[int, ...] = ()
+        self._offset = 0
+        self._in_long_line = False
+        self.began = False
+
+    def is_changed(self, status: os.stat_result) -> bool:
+        """Whether it is not as it was when it was read."""
+        return self._seen != _identity(status)
+
+    def is_replaced(self, status: os.stat_result) -> bool:
+        """Whether it is another file than the one that was read, or was cut."""
+        other = self._seen[:2] != _identity(status)[:2]  # also where it could not be read the last time
+        return self.began and (other or status.st_size < self._offset)
+
+    def read(self, status: os.stat_result) -> Iterator[_Line]:
+        """The lines that are new, as far as they are whole; what cannot be read is tried again later."""
+        self._seen, self.began = _identity(status), True
+        try:
+            # Without O_NONBLOCK, opening a named pipe would wait for a writer.
+            fd = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            self._seen = ()
+            return
+        try:
+            yield from self._lines(fd, status.st_size)
+        except OSError:
+            self._seen = ()
+        finally:
+            os.close(fd)
+
+    def _lines(self, fd: int, size: int) -> Iterator[_Line]:
+        while self._offset < size:
+            block = os.pread(fd, min(MAX_LINE + 1, size - self._offset), self._offset)
+            end = block.rfind(b"\n") + 1
+            if end:
+                self._offset += end
+                for line in block[: end - 1].split(b"\n"):
+                    yield None if self._in_long_line else line
+                    self._in_long_line = False
+            elif len(block) > MAX_LINE:
+                self._offset += len(block)
+                self._in_long_line = True
+            else:
+                return
+
+
+def _identity(status: os.stat_result) -> tuple[int, ...]:
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
