@@ -11,7 +11,7 @@ from typing import Any
 from foretrain.fitter import BackgroundFitter
 from foretrain.lightning.facts import Place
 from foretrain.lightning.host import warn
-from foretrain.lightning.logging import logging_step, scalar_names, scalars, show, tell
+from foretrain.lightning.logging import anneals, logging_step, scalar_names, scalars, show, tell
 from foretrain.lightning.settings import Settings
 from foretrain.observation import Observation, RunInfo, ScheduleUpdate
 from foretrain.report import Report
@@ -110,7 +110,11 @@ class Session:
             self._named = True
             planned = report.planned is not None
             names = scalar_names(
-                report.axis, self._settings.targets, self._settings.target_params, planned=planned
+                report.axis,
+                self._settings.targets,
+                self._settings.target_params,
+                planned=planned,
+                annealed=anneals(report),
             )
             values = dict.fromkeys(names, math.nan) | values
         self._step = max(self._step, logging_step(trainer))
