@@ -320,18 +320,6 @@ def test_root_run_and_study_of_the_user(pl, tmp_path):
     assert set(read_study(tmp_path / "mine", "widths").runs) == {"a", "b"}
 
 
-def test_a_url_is_kept_in_memory_and_still_fitted(pl, tmp_path, fitter):
-    monitor = ScalingLawMonitor(root="s3://bucket/logs", run="r")
-    _, said = fit(pl, tmp_path, monitor, max_epochs=3)
-    assert len(said) == 1
-    assert "in memory only" in said[0]
-    last = fitter.made[0].requests[-1]
-    assert [o["counts"]["samples"] for o in last["unsaved"]["observations"]] == [20, 40, 60]
-    assert last["unsaved"]["info"]["run"] == "r"
-    assert monitor.report is not None
-    assert list(tmp_path.iterdir()) == []
-
-
 def read_csv(logger):
     with Path(logger.log_dir, "metrics.csv").open() as file:
         return [row for row in csv.DictReader(file) if row.get("scaling/projected_2x")]
