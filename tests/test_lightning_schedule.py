@@ -528,9 +528,9 @@ def test_trouble_with_the_schedule_costs_no_observation(pl, tmp_path, monkeypatc
 
 def test_an_observation_in_memory_has_its_schedule(pl, tmp_path, monkeypatch):
     fitter = use_fake_fitter(monkeypatch)
-    spy = fit(
-        pl, tmp_path, scheduled(MAKERS["StepLR"]), monitor=ScalingLawMonitor(root="s3://bucket/logs", run="r")
-    )
+    (tmp_path / "file").touch()  # where it stands no folder can be made, so nothing is saved
+    monitor = ScalingLawMonitor(root=str(tmp_path / "file" / "logs"), run="r")
+    spy = fit(pl, tmp_path, scheduled(MAKERS["StepLR"]), monitor=monitor)
     request = fitter.made[0].requests[-1]["unsaved"]
     assert [knot[0] for knot in request["schedule"]["used"]["knots"]][-1] == 40
     assert request["schedule"]["plan"]["unknown"] is None
