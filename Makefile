@@ -11,13 +11,17 @@ BIN = $(VENV)/bin
 DEMO_LOGS ?= demo_logs
 SEED ?= 0
 
-.PHONY: demo test lint types screenshots overhead clean
+.PHONY: demo test faults lint types screenshots overhead clean
 
 demo: $(VENV)/.ready
 	$(BIN)/python examples/demo.py --log-dir $(DEMO_LOGS) --seed $(SEED)
 
 test: $(VENV)/.ready
 	$(BIN)/python -m pytest
+
+# Injects every fault that the store and the callback are held to survive, at the numbers asked, and prints what it cost.
+faults: $(VENV)/.ready
+	$(BIN)/python tests/fault_table.py -q -p no:cacheprovider
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
