@@ -126,9 +126,10 @@ class Runner:
 
     def _signal(self, number: signal.Signals) -> None:
         for callback in self.callbacks:
-            if not isinstance(callback, ScalingLawMonitor) or callback._session is None:
+            if not isinstance(callback, ScalingLawMonitor) or callback._recording is None:
                 continue
-            fitter = callback._session._fitter
+            session = callback._recording.session
+            fitter = None if session is None else session._fitter
             if fitter is None or fitter._child is None or fitter._child._process.poll() is not None:
                 continue
             if self.share:  # fits are rationed by the clock on the wall, of which this trainer has a part

@@ -316,12 +316,12 @@ def test_two_processes_count_together_and_wait_for_nothing(tmp_path):
 import sys; sys.path.insert(0, {tests!r})
 import pytorch_lightning as pl
 from lightning_models import *
-from foretrain.lightning import ScalingLawMonitor, monitor
+from foretrain.lightning import ScalingLawMonitor, recording
 def train(root):
     options = dict(max_epochs=2, devices=2, strategy="ddp_fork")
     make_trainer(pl, root, ScalingLawMonitor(fit=False), **options).fit(make_module(pl), loader(), loader())
 train({root!r} + "/good")
-monitor.Session = None  # fails on rank zero alone, the only one that calls it
+recording.Session = None  # fails on rank zero alone, the only one that calls it
 train({root!r} + "/broken")
 """
     code = code.format(tests=str(Path(__file__).parent), root=str(tmp_path))

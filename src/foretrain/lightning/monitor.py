@@ -7,18 +7,13 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from torch import Tensor
-
-from foretrain.lightning import measure
 from foretrain.lightning.counting import BatchCounter, count_parameters
-from foretrain.lightning.facts import Place, size_doubt, why_not_recorded
-from foretrain.lightning.host import HostCallback, guarded, inform, version_fault, warn
-from foretrain.lightning.logging import say
+from foretrain.lightning.facts import Place, why_not_recorded
+from foretrain.lightning.host import HostCallback, guarded, version_fault, warn
+from foretrain.lightning.recording import Recording
 from foretrain.lightning.resume import Past, begin_counts, choose_place, is_fresh
 from foretrain.lightning.schedule import RateRecorder
-from foretrain.lightning.session import Session
 from foretrain.lightning.settings import Settings, as_numbers, as_path
-from foretrain.observation import ScheduleUpdate
 from foretrain.report import Report
 
 POLL_EVERY = 16  # training batches, while a fit is under way
@@ -114,12 +109,8 @@ class ScalingLawMonitor(HostCallback):
 
     def _let_go(self) -> None:
         """Drops what belongs to a fit under way and can be neither copied nor pickled."""
-        self._session: Session | None = None
         self._trainer: weakref.ref[Any] | None = None
-        self._continues: dict[str, Any] | None = None
-        self._metric: Any = None
-        self._uncounted = 0
-        self._active = False
+        self._recording: Recording | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """The monitor without its open file and child process, for copies and for spawned processes."""
@@ -165,7 +156,7 @@ class ScalingLawMonitor(HostCallback):
         """Takes up the counts of a checkpoint; they count from the next `fit` on."""
         # `validate` and `test` load checkpoints too, which are not what training goes on from; the learning
         # rate finder loads what it has just saved, and detaches our hooks in between.
-        if self._stage in (None, "fit") and not self._active:
+        if self._stage in (None, "fit") and self._recording is None:
             self._loaded = Past.from_state(state_dict)
             self._loaded_rates = state_dict.get("schedule")
 
@@ -207,20 +198,28 @@ class ScalingLawMonitor(HostCallback):
         self._place = choose_place(trainer, self.settings, past)
         # Told also where nothing was resumed: it sets the run apart from what an earlier one left behind.
         origin = self._place.run if past is None else past.run
-        self._continues = {"run": origin, "step": int(trainer.global_step)}
-        self._uncounted = begin_counts(trainer, self._counter, past)
+        uncounted = begin_counts(trainer, self._counter, past)
         if past is not None:
             self._rates = RateRecorder.from_state(rates, int(trainer.global_step))
         size = count_parameters(pl_module)
         # More than at `setup` where the model was built since; less where each process now holds a shard.
         if size is not None and (self._size is None or size[1] >= self._size[1]):
             self._size = size
-        self._active = True
+        self._recording = Recording(
+            self.settings,
+            self._counter,
+            self._rates,
+            place=self._place,
+            continues={"run": origin, "step": int(trainer.global_step)},
+            uncounted=uncounted,
+            size=self._size,
+            warn_once=self.warn_once,
+        )
 
     @guarded
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
         """Takes the learning rate of this update: schedulers change it before validation."""
-        if self._active:
+        if self._recording is not None:
             self._rates.take(trainer, optimizer)
 
     @guarded
@@ -228,40 +227,38 @@ class ScalingLawMonitor(HostCallback):
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Counts the batch; the only work of ours on the training path."""
-        if not self._active:
+        recording = self._recording
+        if recording is None:
             return
         counter = self._counter
         counter.add(batch)
         if counter.batches == 1:
-            self._first_batch(trainer)
-        elif not counter.batches % POLL_EVERY and self._session is not None and self._session.due:
-            self._adopt(trainer)
+            recording.first_batch(trainer)
+        elif not counter.batches % POLL_EVERY and recording.due:
+            self._adopt(recording, trainer)
 
     @guarded
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         """Records the metric, asks for a fit, and logs what an earlier one found."""
-        if not self._active or trainer.sanity_checking or trainer.state.fn != "fit":
+        recording = self._recording
+        if recording is None or trainer.sanity_checking or trainer.state.fn != "fit":
             return
-        value = self._read_metric(trainer)
-        if value is not None:
-            self._record(trainer, pl_module, value)
-        self._adopt(trainer)
+        recording.validated(trainer, pl_module)
+        self._adopt(recording, trainer)
 
     @guarded
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Makes the observations as durable as the checkpoint that counts them."""
-        if self._session is not None:
-            self._session.tell(self._tell_rates(trainer))
-            self._session.sync()
+        if self._recording is not None:
+            self._recording.sync(trainer)
 
     @guarded
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Waits a little for the last projection, says it, and closes."""
         try:
-            if self._session is not None:
-                self._adopt(trainer, wait=self.settings.final_wait)
-                if self.report is not None:
-                    inform(say(self.report))
+            if self._recording is not None:
+                self._adopt(self._recording, trainer, wait=self.settings.final_wait)
+                self._recording.say_last()
         finally:
             self._close("finished", trainer)
 
@@ -275,72 +272,10 @@ class ScalingLawMonitor(HostCallback):
         """Closes, should `on_train_end` not have been reached."""
         self._close("finished")
 
-    # Work
-
-    def _first_batch(self, trainer: Any) -> None:
-        counter = self._counter
-        if self._uncounted:
-            counter.add_uncounted(self._uncounted)
-            self.warn_once(
-                "uncounted",
-                f"The checkpoint has no counts of ScalingLawMonitor: the {self._uncounted} batches before it "
-                f"are taken to be like this one ({counter.first} samples).",
-            )
-        inform(counter.describe())
-        if doubt := size_doubt(trainer, counter):
-            self.warn_once("batch size", doubt)
-
-    def _read_metric(self, trainer: Any) -> float | None:
-        metrics = trainer.callback_metrics
-        metric = metrics.get(self.settings.monitor)
-        if metric is None:
-            self.warn_once("missing metric", measure.missing(self.settings.monitor, metrics))
-            return None
-        if isinstance(metric, Tensor) and metric is self._metric:
-            return None  # still the value of an earlier validation: a fresh one is always a new tensor
-        self._metric = metric
-        return float(metric)
-
-    def _record(self, trainer: Any, pl_module: Any, value: float) -> None:
-        settings, counter, place = self.settings, self._counter, self._place
-        assert place is not None
-        if self._size is None:
-            self._size = count_parameters(pl_module)  # lazy modules know their size by now
-        size = measure.model_size(settings, pl_module, self._size)
-        counts = measure.count(trainer, settings, counter, size)
-        if self._session is None:
-            info = measure.describe(
-                trainer, settings, counter, counts, run=place.run, continues=self._continues
-            )
-            self._session = Session(settings, place, info, settings.choose_axis(counts))
-        schedule = self._tell_rates(trainer)
-        observation = measure.observe(self._session.info, settings.monitor, value, counts, self._rates.rate)
-        self._session.keep(observation, schedule)
-        self._session.ask()
-        for what, fault in (counter.faults | self._session.faults()).items():
-            self.warn_once(what, fault)
-
-    @guarded  # so that trouble with the schedule costs no observation
-    def _tell_rates(self, trainer: Any) -> ScheduleUpdate | None:
-        return self._rates.update(trainer)
-
-    def _adopt(self, trainer: Any, wait: float = 0.0) -> None:
-        report = None if self._session is None else self._session.fetch(wait)
-        if self._session is None or report is None:
-            return
-        self.report = report
-        for sentence in self._session.adopt(trainer, report):
-            self.warn_once(sentence, sentence)
+    def _adopt(self, recording: Recording, trainer: Any, wait: float = 0.0) -> None:
+        self.report = recording.adopt(trainer, wait) or self.report
 
     def _close(self, state: str, trainer: Any = None) -> None:
-        session, self._session, self._active = self._session, None, False
-        rates = None if session is None or trainer is None else self._tell_rates(trainer)
-        self._rates.let_go()
-        if session is None:
-            return
-        try:
-            session.tell(rates)
-            for sentence in session.show_last(trainer, state) if trainer is not None else ():
-                self.warn_once(sentence, sentence)
-        finally:
-            session.close(state)
+        recording, self._recording = self._recording, None
+        if recording is not None:
+            recording.close(state, trainer)
