@@ -110,7 +110,10 @@ def install(folder, fails=0.0, seed=0):
 
 
 def main(folder, spool, fails, run, first, last, mode):
-    """A process that keeps observations in `bucket://b`, and ends well; with "hold" it uploads none."""
+    """A process that keeps observations in `bucket://b`, and ends well.
+
+    With "hold" it uploads none and does not end; with "hang" no call of the store comes back.
+    """
     from foretrain.axes import Counts
     from foretrain.observation import Observation, RunInfo
     from foretrain.uploader import Pace
@@ -118,6 +121,8 @@ def main(folder, spool, fails, run, first, last, mode):
 
     install(folder, float(fails), seed=int(first))
     pace = Pace(0.0, 0.02, 0.0, 0.02, 0.0, read=0.1, left=0.1, retry=0.01, longest_retry=0.05)
+    if mode == "hang":
+        Bucket.hangs = threading.Event()
     if mode == "hold":
         pace = Pace(first=1e9, left=1e9, read=1e9)
     store = UrlStore("bucket://b", spool=Path(spool), pace=pace)
@@ -129,7 +134,7 @@ def main(folder, spool, fails, run, first, last, mode):
             time.sleep(0.002)
     if mode == "hold":
         time.sleep(600)
-    store.finish("finished")
+    store.finish("failed" if mode == "hang" else "finished")
     store.close()
     store.close()
 

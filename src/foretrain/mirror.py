@@ -18,8 +18,9 @@ MAX_BYTES = 2**29
 MAX_AT_ONCE = 64
 LARGE = 8 * 2**20
 """Files above this are copied alone, in parts."""
-FORGOTTEN_AFTER = 3
+FORGOTTEN_AFTER = 8
 """Listings in a row that must lack all of an attempt before its copy is removed: some are incomplete."""
+_MOST_GONE = 3
 _PATIENCE = (0.2, 0.5, 1.0, 2.0)
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,254}")
 
@@ -42,6 +43,9 @@ class Mirror:
         self._folder = folder
         self._without = without
         self._held: dict[Key, int | None] = {}
+        self._listed: dict[Key, int | None] = {}
+        self._wanted: list[Key] = []
+        self._gone = 0
         self._missed: Counter[tuple[Key, str]] = Counter()
         self._error = ""
         self._left_out = 0
@@ -60,36 +64,42 @@ class Mirror:
         return None
 
     def pull_patiently(self) -> None:
-        """As `pull`, tried again for some seconds; what goes wrong is told by `fault`."""
+        """Copies all that is new; tries for some seconds, and what goes wrong is told by `fault`."""
         for pause in (*_PATIENCE, None):
             try:
-                self.pull()
+                while self.pull():
+                    pass
                 return
             except Exception as error:
                 self._error = describe(error)
                 if pause is not None:
                     time.sleep(pause)
 
-    def pull(self) -> None:
-        """Copies what is new.
+    def pull(self, most: int | None = None) -> bool:
+        """Copies what is new, at most so many files; whether there is more to do.
 
         Raises:
             Exception: Whatever the filesystem raises. What was copied by then stays.
         """
-        for _ in range(3):
-            listed = {key: size for key, size in self._objects.files().items() if self._is_ours(key)}
-            if not self._fetch(listed):
-                break  # Else some were replaced by one that holds them all, after they were listed.
-        self._forget(listed)
-        self._error = ""
+        if not self._wanted:
+            self._listed = {key: size for key, size in self._objects.files().items() if self._is_ours(key)}
+            self._wanted = self._choose(self._listed)
+            self._forget(self._listed)
+        wanted, self._wanted = self._wanted[:most], self._wanted[len(self._wanted[:most]) :]
+        if self._fetch(wanted) and self._gone < _MOST_GONE:
+            self._gone += 1
+            self._wanted = []  # Replaced by one that holds them all, after they were listed.
+            return True
+        self._gone, self._error = 0, ""
+        return bool(self._wanted)
 
     def _is_ours(self, key: Key) -> bool:
         name = read_name(key[-1])
         return name is not None and name.unique != self._without and all(map(_NAME.fullmatch, key))
 
-    def _fetch(self, listed: dict[Key, int | None]) -> bool:
-        """Fetches what is new; whether any was gone."""
-        wanted = self._choose(listed)
+    def _fetch(self, wanted: list[Key]) -> bool:
+        """Fetches files; whether any was gone."""
+        listed = self._listed
         small = [key for key in wanted if (listed[key] or 0) <= LARGE]
         gone, error = False, None
         for start in range(0, len(small), MAX_AT_ONCE):

@@ -62,9 +62,8 @@ class Recording:
                 self._take(line)
         elif not gone and all(not tail.began and tail.order[0] > self._last for tail in changed):
             for tail in changed:
-                floor = self._last
                 for line in tail.read(found[tail.path]):
-                    self._take(line, floor)
+                    self._take(line)
         else:
             self._read_again(tails, found)
         return True
@@ -80,7 +79,7 @@ class Recording:
                 number = None if line is None else _number(line)
                 if line is None or number is None:
                     self._take(line)  # a header, or damaged
-                elif number > self._last:
+                else:
                     waiting.setdefault(number, line)
         self._release(waiting, None)
 
@@ -88,8 +87,7 @@ class Recording:
         for number in sorted(number for number in waiting if before is None or number < before):
             self._take(waiting.pop(number))
 
-    def _take(self, line: _Line, floor: int = -1) -> None:
-        """Takes a line, unless its number is not above `floor`: then it was taken before."""
+    def _take(self, line: _Line) -> None:
         if line is None:
             self.skipped["too long"] += 1
             return
@@ -97,10 +95,8 @@ class Recording:
             return  # Written on purpose, see the store: after a line that may be torn, and between headers.
         try:
             number, kind, data = decode_line(line)
-            if kind == "run":
-                self._understand(kind, data)
-            elif number > floor:
-                self._understand(kind, data)
+            self._understand(kind, data)
+            if kind != "run":
                 self._last = max(self._last, number)
         except LineError as error:
             self._later |= str(error) == "written by a later foretrain"

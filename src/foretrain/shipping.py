@@ -11,7 +11,9 @@ from foretrain.records import FileName, LineError, decode_line, read_header, rea
 from foretrain.spool import SpoolFolder
 
 PIECE = 4 * 2**20
-"""Largest object that is made of more than one line, in bytes, about: 10,000 observations."""
+"""Bytes of lines in one object, at most, about: 20,000 observations."""
+FULL = PIECE // 2
+"""Objects from this size on are left as they are; those below are put together, up to this and one piece."""
 
 
 @dataclass
@@ -62,14 +64,14 @@ class Shipment:
         return self._tail.new + (0 if self._next is None else len(self._next.content))
 
     @property
-    def loose(self) -> int:
-        """How many objects there are to be put together."""
-        return len(self._loose.names)
-
-    @property
     def tidy(self) -> bool:
         """Whether there is nothing to put together, nor to remove."""
-        return self.loose <= 1 and not self._obsolete
+        return len(self._loose.names) <= 1 and not self._obsolete
+
+    def is_untidy(self, most: int) -> bool:
+        """Whether there are at least `most` small objects, or enough of them to make one that is full."""
+        count = len(self._loose.names)
+        return count >= most or (count > 1 and self._loose.size >= FULL)
 
     def ship(self, most: int = PIECE) -> bool:
         """Writes one object with the next lines; whether there was any.
@@ -92,18 +94,18 @@ class Shipment:
         self._loose.names.append(self._next.name)
         self._loose.size += len(self._next.content)
         self._next = None
-        if self._loose.size >= PIECE and self.loose == 1:
+        if self._loose.size >= FULL and len(self._loose.names) == 1:
             self._loose = Loose([], self._tail.offset)
         return True
 
     def put_together(self) -> None:
         """Writes the loose objects as one more, and removes them once that is there."""
-        if self.loose > 1 and self._next is None and self._number is not None:
+        if len(self._loose.names) > 1 and self._next is None and self._number is not None:
             whole = self._tail.again(self._number, self._loose.start)
             if whole is not None:
                 self._write_surely(whole)
                 self._obsolete += [name for name in self._loose.names if name != whole.name]
-            if whole is None or len(whole.content) >= PIECE:
+            if whole is None or len(whole.content) >= FULL:
                 self._loose = Loose([], self._tail.offset)
             else:
                 self._loose = Loose([whole.name], self._loose.start, len(whole.content))

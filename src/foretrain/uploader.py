@@ -16,6 +16,8 @@ from foretrain.spool import SpoolFolder, left_behind
 from foretrain.urls import join, without_secrets
 
 _LOOK_EVERY = 5.0  # seconds, at how much there is to upload
+_FETCHED_AT_ONCE = 32  # objects: a tenth of a second of work
+_REST = 20.0  # times as long as listing and fetching took
 _TOLD_AFTER = 3  # failures in a row: stores fail now and then
 
 
@@ -31,7 +33,7 @@ class Pace:
         after_sync: Between two objects, at checkpoints.
         size: Bytes of lines that are an object however little time has passed.
         together: How many objects of an attempt are put together into one.
-        read: Between two listings of the study; if that is longer, a hundred times what the last one took.
+        read: Between two listings of the study; if that is longer, twenty times what the last one took.
         left: Between two looks for what ended processes left behind.
         retry: Before a failed call is tried again; doubled with each failure.
         longest_retry: The most of that.
@@ -144,10 +146,10 @@ class Uploader:
         now, upload = time.monotonic(), self._parts["upload"]
         if self._closing and not self._settled.is_set():
             return 0.0
-        due = [self._parts["left"].due]
-        if not self._closing:
-            due.append(self._parts["read"].due)
-        if upload.failures or self._closing:
+        if self._closing:
+            return max(0.0, upload.due - now)
+        due = [self._parts["left"].due, self._parts["read"].due]
+        if upload.failures:
             due.append(upload.due)
         elif self._news:
             due.append(min(self._upload_at(), now + _LOOK_EVERY))
@@ -166,7 +168,7 @@ class Uploader:
         if self._shipment is None:
             files = left_files(self._spool)
             self._shipment = Shipment(files[0], self._objects) if files else None
-        if now >= self._parts["left"].due:
+        if now >= self._parts["left"].due and not closing:
             # Before our own, so that attempts are numbered in the order in which they began.
             self._try("left", self._upload_left)
         upload = self._parts["upload"]
@@ -208,10 +210,12 @@ class Uploader:
             try:
                 while shipment.ship():
                     self._written = time.monotonic()
+                    if shipment.is_untidy(self._pace.together):
+                        shipment.put_together()
             except BaseException:
                 self._news = True
                 raise
-        if shipment.loose >= self._pace.together or (closing and not shipment.tidy):
+        if shipment.is_untidy(self._pace.together) or (closing and not shipment.tidy):
             shipment.put_together()
         return 0.0
 
@@ -231,10 +235,12 @@ class Uploader:
             folder = self._spool.path / self._study
             self._mirror = Mirror(join(self._url, self._study), folder, without=without)
         begun = time.monotonic()
-        self._mirror.pull()
+        more = self._mirror.pull(_FETCHED_AT_ONCE)
         if self._mirror.fault:
             raise OSError(self._mirror.fault)
-        return max(self._pace.read, 100.0 * (time.monotonic() - begun))
+        # Python's lock lets one thread run at a time: long work here would take its turns from training.
+        rest = _REST * (time.monotonic() - begun)
+        return rest if more else max(self._pace.read, rest)
 
 
 @dataclass
