@@ -15,8 +15,9 @@ _DEPTH = 4
 class ObjectFolder:
     """The objects under a URL, through its fsspec filesystem.
 
-    Asks for nothing that an object store lacks: no append, no rename, no lock. Every method but the
-    constructor may wait for the network, and raises whatever the filesystem raises. To be used by one thread.
+    Asks for nothing that an object store lacks: no append, no rename, no lock. Every method but `connect`
+    and the constructor may wait for the network, and raises whatever the filesystem raises. To be used by one
+    thread.
 
     Args:
         url: A URL; nothing is contacted before the first call.
@@ -26,6 +27,16 @@ class ObjectFolder:
         self.url = url
         self._filesystem: Any = None
         self._root = ""
+
+    def connect(self) -> Any:
+        """The filesystem; made at the first call, which may import much, but contacts nothing.
+
+        Raises:
+            ValueError: If the URL is one of a filesystem that is not installed.
+        """
+        if self._filesystem is None:
+            self._filesystem, self._root = open_filesystem(self.url)
+        return self._filesystem
 
     def names(self, *folder: str) -> list[str]:
         """The names in a folder; none where it is not there."""
@@ -37,7 +48,7 @@ class ObjectFolder:
         Raises:
             Exception: Where any part of it could not be listed.
         """
-        filesystem = self._connect()
+        filesystem = self.connect()
         if not _lists_flat(filesystem):
             return dict(self._walk(()))
         filesystem.invalidate_cache()
@@ -54,17 +65,17 @@ class ObjectFolder:
 
     def read(self, key: Key) -> bytes:
         """An object's content."""
-        return bytes(self._connect().cat_file(self._path(key)))
+        return bytes(self.connect().cat_file(self._path(key)))
 
     def read_parts(self, key: Key, total: int, size: int) -> Iterator[bytes]:
         """The first `total` bytes of an object, `size` at a time."""
         for start in range(0, total, size):
-            yield bytes(self._connect().cat_file(self._path(key), start=start, end=min(start + size, total)))
+            yield bytes(self.connect().cat_file(self._path(key), start=start, end=min(start + size, total)))
 
     def read_many(self, keys: Iterable[Key]) -> dict[Key, bytes | Exception]:
         """Several objects' contents, at once where the store can; or what went wrong with each."""
         paths = {self._path(key): key for key in keys}
-        filesystem = self._connect()
+        filesystem = self.connect()
         got = filesystem.cat(list(paths), on_error="return")
         # A filesystem may give back its own spelling of a path.
         named = {self._key(path): content for path, content in got.items()}
@@ -77,7 +88,7 @@ class ObjectFolder:
 
     def write(self, key: Key, content: bytes) -> None:
         """Writes a whole object."""
-        path, filesystem = self._path(key), self._connect()
+        path, filesystem = self._path(key), self.connect()
         try:
             filesystem.pipe_file(path, content)
         except FileNotFoundError:
@@ -89,17 +100,12 @@ class ObjectFolder:
     def remove(self, key: Key) -> None:
         """Removes an object; one that is gone is removed."""
         try:
-            self._connect().rm_file(self._path(key))
+            self.connect().rm_file(self._path(key))
         except FileNotFoundError:
             return
 
-    def _connect(self) -> Any:
-        if self._filesystem is None:
-            self._filesystem, self._root = open_filesystem(self.url)
-        return self._filesystem
-
     def _path(self, key: Iterable[str]) -> str:
-        self._connect()
+        self.connect()
         return "/".join((self._root, *key))
 
     def _key(self, path: str) -> Key | None:
@@ -110,7 +116,7 @@ class ObjectFolder:
 
     def _list(self, folder: Key) -> Iterator[tuple[str, bool, int | None]]:
         """The name of each thing in a folder, whether it is a folder, and its size."""
-        filesystem = self._connect()
+        filesystem = self.connect()
         filesystem.invalidate_cache()
         path = self._path(folder)
         try:

@@ -199,6 +199,8 @@ class Uploader:
         return True
 
     def _upload(self, closing: bool) -> float:
+        # Though nothing may be due yet: of a root that cannot be used, the root is told, not a folder of it.
+        self._objects.connect()
         if not self._spool.held:
             self._spool.take()
         shipment = self._shipment
