@@ -97,7 +97,7 @@ MAY_IMPORT = {
     "process": set(),
     "fitter": {"process", "report"},
     "child": {"observation", "store", "report", "analysis"},
-    "cli": {"", "axes", "analysis", "findings", "mirror", "report", "store", "urls"},
+    "cli": {"", "axes", "analysis", "findings", "mirror", "observation", "report", "store", "urls"},
     "lightning": {
         *("axes", "knots", "schedule", "observation", "store", "fitter", "report", "tensorboard.summary"),
         *("findings", "url_store", "urls"),
@@ -117,7 +117,7 @@ MAY_IMPORT = {
         *(f"tensorboard.{name}" for name in ("metadata", "rows", "summary", "view")),
     },
 }
-"""Modules, without the leading `foretrain.`; the packages laws and lightning have one row for all theirs."""
+"""Modules, without the leading `foretrain.`; the packages cli, laws and lightning have one row each."""
 
 FRAMEWORKS = {
     "torch": ("lightning",),
@@ -131,7 +131,7 @@ FRAMEWORKS = {
 def unit_of(module: str) -> str:
     """The row of the table that a module of ours belongs to."""
     parts = module.split(".")[1:]
-    if parts[:1] in (["laws"], ["lightning"]):
+    if parts[:1] in (["cli"], ["laws"], ["lightning"]):
         return parts[0]
     return ".".join(parts)
 

@@ -1,12 +1,15 @@
 """The `foretrain` command, on records that a store wrote."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
 
 from foretrain import __version__
-from foretrain.cli import _regions, main
+from foretrain.cli import main
+from foretrain.cli.report import _regions
 from foretrain.observation import Plan, ScheduleUpdate
 from foretrain.report import CurveRegions, Report
 from foretrain.store import ObservationStore
@@ -117,6 +120,38 @@ def test_a_run_past_its_best_is_named(tmp_path, capsys, monkeypatch):
 def test_nothing_to_report_is_said(tmp_path, capsys):
     assert main(["report", str(tmp_path)]) == 1
     assert "expected the save_dir of a logger" in capsys.readouterr().err
+
+
+def test_a_metric_that_no_run_has_is_refused_with_those_there_are(log_dir, capsys):
+    assert main(["report", str(log_dir), "--metric", "val_acc"]) == 1
+    assert "measured 'val_acc': pass one of val_loss as --metric." in capsys.readouterr().err
+
+
+def test_names_cannot_act_on_a_terminal(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    run = record("\x1b[2J\u202er", 1e7)
+    store = ObservationStore(tmp_path / "foretrain")
+    store.begin(run.info)
+    assert all([store.append(observation) for observation in run.observations])
+    store.close()
+    assert main(["report", str(tmp_path)]) == 0
+    told = capsys.readouterr().out
+    assert told.count(r"\x1b[2J\x202er") == 2 and "\x1b" not in told and "\u202e" not in told
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(log_dir):
+    command = [sys.executable, "-m", "foretrain.cli", "report", str(log_dir), "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        told = process.stderr.read()
+    assert process.returncode == 0 and told == b""
+
+
+def test_a_command_that_is_not_understood_exits_with_2(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["reprot"])
+    assert ended.value.code == 2
+    assert "invalid choice: 'reprot'" in capsys.readouterr().err
 
 
 def test_version(capsys):

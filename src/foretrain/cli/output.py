@@ -1,0 +1,72 @@
+"""What every subcommand prints with: text that cannot act on a terminal, tables, counts, progress."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+# C0 and C1 control characters, and those that turn the direction of what follows.
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_LONGEST = 200
+
+
+class CommandError(Exception):
+    """Ends a command; its text is for the user.
+
+    Attributes:
+        code: The exit code.
+    """
+
+    def __init__(self, text: str, code: int = 1) -> None:
+        super().__init__(visible(text, longest=10_000))
+        self.code = code
+
+
+def visible(text: object, longest: int = _LONGEST) -> str:
+    """A text as it can be printed: what would move the cursor or turn the writing is shown as its number."""
+    shown = _UNSAFE.sub(lambda found: f"\\x{ord(found[0]):02x}", str(text))
+    shown = shown.encode("utf-8", "backslashreplace").decode()
+    return shown if len(shown) <= longest else f"{shown[: longest - 1]}…"
+
+
+def console() -> Console:
+    """Where results go. Names of runs are no markup: "[red]" is printed as it is."""
+    return Console(markup=False, highlight=False)
+
+
+def warn(text: str) -> None:
+    """Prints a sentence beside the results."""
+    print(visible(text, longest=10_000), file=sys.stderr)
+
+
+def progress(items: Sequence[str], doing: str, *, least: int = 8) -> Iterable[str]:
+    """The items one by one, with a bar on a terminal where there are many."""
+    screen = Console(stderr=True)
+    return track(items, doing, console=screen, disable=len(items) < least or not screen.is_terminal)
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, left: int = 1) -> Table:
+    """A table whose first columns are texts and whose other ones are numbers.
+
+    Args:
+        title: Its title.
+        columns: Their names.
+        rows: What they hold.
+        left: How many columns hold text.
+    """
+    made = Table(title=visible(title))
+    for place, column in enumerate(columns):
+        made.add_column(visible(column), justify="left" if place < left else "right")
+    for row in rows:
+        made.add_row(*(visible(cell) for cell in row))
+    return made
+
+
+def count(x: float) -> str:
+    """A count in three digits: 920,000; below a hundred as it is."""
+    return f"{float(f'{x:.3g}'):,.0f}" if x >= 100 else f"{x:.3g}"
