@@ -143,7 +143,8 @@ class FakeFitter:
     changes: ClassVar = {}
 
     def __init__(self):
-        self.requests, self.closed, self.polls, self.fault, self._left = [], 0, 0, None, None
+        self.requests, self.closed, self.polls, self._left = [], 0, 0, None
+        self.fault, self.stale = None, False
         type(self).made.append(self)
 
     @property
@@ -168,7 +169,7 @@ class FakeFitter:
         self._left = None
         return a_report(self.requests[-1], **type(self).changes)
 
-    def wait(self, timeout):
+    def wait(self, timeout, *, give_up=None):
         self._left = 0 if self._left is not None else None
         return self.poll()
 

@@ -13,7 +13,7 @@ from foretrain.lightning import ScalingLawMonitor
 from foretrain.lightning.counting import BatchCounter, count_parameters, first_size, token_rule
 from foretrain.lightning.facts import find_place
 from foretrain.lightning.host import callback_bases, version_fault
-from foretrain.lightning.logging import OFF_CURVE, say, scalar_names, scalars, short
+from foretrain.lightning.logging import OFF_CURVE, STALE, say, scalar_names, scalars, short
 from foretrain.report import JointReport, NamedProjection, Report
 
 X = torch.zeros(8, 3)
@@ -311,7 +311,7 @@ def test_scalars_have_fixed_names():
     assert found[OFF_CURVE] == 0.0
     assert "scaling/projected_10x" not in found
     assert "scaling/projected_10x_lower" in names
-    assert len(names) == len(set(names)) == 19
+    assert len(names) == len(set(names)) == 20
     assert not any("end" in name for name in scalar_names("tokens", [], [], planned=False))
     assert all(set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789_./-") for name in names)
 
@@ -321,7 +321,7 @@ def test_scalars_leave_out_what_is_not_known():
     assert scalars(report, [], []) == {}
     bare = NamedProjection("2x", None, 2e3, 0.5)
     report = Report(run="r", metric="m", axis="samples", step=3, status="ok", projections=(bare,))
-    assert scalars(report, [], []) == {"scaling/projected_2x": 0.5, OFF_CURVE: 0.0}
+    assert scalars(report, [], []) == {"scaling/projected_2x": 0.5, OFF_CURVE: 0.0, STALE: 0.0}
     assert scalars(replace(report, status="too_few_points"), [], []) == {}
 
 

@@ -7,7 +7,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from foretrain.process import ChildError, ChildProcess
@@ -150,8 +150,12 @@ class BackgroundFitter:
         report, self._arrived = self._arrived, None
         return report
 
-    def wait(self, timeout: float) -> Report | None:
+    def wait(self, timeout: float, *, give_up: Callable[[], bool] | None = None) -> Report | None:
         """Waits for the answer to the newest request, at most `timeout` seconds.
+
+        Args:
+            timeout: The most seconds to wait.
+            give_up: Asked some times a second; once it says true, the wait is over. None: never.
 
         Returns:
             The newest report that has come since the last `poll` or `wait`, None if none has.
@@ -161,7 +165,7 @@ class BackgroundFitter:
             self._rests_until = -math.inf
             self._advance()
             left = end - time.monotonic()
-            if not self.pending or left <= 0:
+            if not self.pending or left <= 0 or (give_up is not None and give_up()):
                 break
             if self._child is not None:
                 self._child.pause(min(left, 0.2))

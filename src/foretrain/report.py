@@ -75,6 +75,8 @@ class Report:
         repeats: How often the data were seen; None where that is not counted or nothing was repeated.
         track: Of a run that has come to its end, what had been projected for it along the way, from the same
             run's first points and the study's other finished runs.
+        stale: Why newer observations are not in this report although a fit was asked for; empty where no fit
+            has failed since. Set where the report is kept, as the fit that would say so failed.
     """
 
     run: str
@@ -102,6 +104,7 @@ class Report:
     best: BestValue | None = None
     repeats: Repeats | None = None
     track: tuple[PastForecast, ...] = ()
+    stale: str = ""
 
     def to_json(self) -> str:
         """The report as one line of strict JSON (no NaN: a number that is not finite becomes null)."""

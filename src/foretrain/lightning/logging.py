@@ -14,6 +14,7 @@ FACTORS = ("2x", "10x", "100x")
 SIZE_FACTORS = ("2x size", "10x size")
 PLANNED_END = "planned end"
 OFF_CURVE = "scaling/off_curve"
+STALE = "scaling/stale"
 ABOVE_FAMILY = "above_family"  # the value of the flag
 TOO_FEW_POINTS = (
     "too_few_points"  # a report's status, with which its projections are hardly more than a guess
@@ -49,7 +50,7 @@ def scalar_names(
     stems = [*data[: len(FACTORS)], *(["end"] if planned else []), *data[len(FACTORS) :]]
     stems += [f"{short(target)}_params" for target in target_params]
     names = [f"projected_{stem}" for stem in stems] + [f"annealed_{stem}" for stem in data if annealed]
-    return (*(f"scaling/{name}{end}" for name in names for end in ("", "_lower", "_upper")), OFF_CURVE)
+    return (*(f"scaling/{name}{end}" for name in names for end in ("", "_lower", "_upper")), OFF_CURVE, STALE)
 
 
 def anneals(report: Report) -> bool:
@@ -88,6 +89,7 @@ def scalars(report: Report, targets: Sequence[float], target_params: Sequence[fl
                 found |= _triple(f"{short(target)}_params", projection)
     if found:
         found[OFF_CURVE] = float(any(flag.kind.value == ABOVE_FAMILY for flag in report.flags))
+        found[STALE] = float(bool(report.stale))
     return {name: value for name, value in found.items() if math.isfinite(value)}
 
 
@@ -119,6 +121,7 @@ def say(report: Report) -> str:
     if not further or report.status == TOO_FEW_POINTS:
         return f"{now}; no projection yet. {report.sentence}".rstrip()
     doubt = "" if report.status == "ok" else f" {report.sentence}"
+    doubt += f" Newer observations are not in it: {report.stale}" if report.stale else ""
     return f"{now}; projected {_list(_words(p, unit) for p in further)}.{doubt}"
 
 

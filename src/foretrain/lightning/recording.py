@@ -122,16 +122,23 @@ class Recording:
 
     def adopt(self, trainer: Any, wait: float = 0.0) -> Report | None:
         """Logs a report if one has come, and gives it; waits for it at most so many seconds."""
-        report = None if self.session is None else self.session.fetch(wait)
-        if self.session is None or report is None:
+        if self.session is None:
             return None
-        self._newest = report
-        for sentence in self.session.adopt(trainer, report):
+        # Lightning only takes note of a SIGTERM, and whoever sent it does not wait for a projection.
+        report = self.session.fetch(wait, give_up=lambda: bool(trainer.received_sigterm))
+        if report is None:
+            told = self.session.show(trainer)
+        else:
+            self._newest = report
+            told = self.session.adopt(trainer, report)
+        for sentence in told:
             self.warn_once(sentence, sentence)
         return report
 
     def say_last(self) -> None:
-        """Says the newest projection in words."""
+        """Says the newest projection in words, and what went wrong since the last validation."""
+        for what, fault in self.session.faults().items() if self.session is not None else ():
+            self.warn_once(what, fault)
         if self._newest is not None:
             inform(say(self._newest))
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 from foretrain.fitter import BackgroundFitter
 from foretrain.lightning.facts import Place
 from foretrain.lightning.host import warn
-from foretrain.lightning.logging import anneals, logging_step, scalar_names, scalars, show, tell
+from foretrain.lightning.logging import STALE, anneals, logging_step, scalar_names, scalars, show, tell
 from foretrain.lightning.settings import Settings
 from foretrain.observation import Observation, RunInfo, ScheduleUpdate
 from foretrain.report import Report
@@ -19,6 +19,7 @@ from foretrain.url_store import Store, UrlStore, open_store
 
 SHOW_SECONDS = 5.0  # at most one report in so many seconds goes into the event file,
 SHOW_SHARE = 0.01  # and in so much of the time since the first: some hundreds in a run, of tens of kilobytes
+MAX_STALE = 300  # characters of what went wrong, in a report that fits failed to replace
 
 
 class Session:
@@ -44,6 +45,7 @@ class Session:
         self._named = False
         self._step = 0
         self._newest: Report | None = None
+        self._written: Report | None = None
         self._began = time.monotonic()
         self._shown = -math.inf
         self._info = info
@@ -89,22 +91,36 @@ class Session:
             }
         self._fitter.submit(request)
 
-    def fetch(self, wait: float = 0.0) -> Report | None:
-        """The newest report that was not handed out yet, or None; waits for one under way if told to."""
-        if self._fitter is None:
+    def fetch(self, wait: float = 0.0, give_up: Callable[[], bool] | None = None) -> Report | None:
+        """The newest report that was not handed out yet, or None; waits for one under way if told to.
+
+        Once fits fail, the last report is handed out once more, marked stale.
+
+        Args:
+            wait: Most seconds to wait.
+            give_up: Ends the wait once it says true; see `BackgroundFitter.wait`.
+        """
+        fitter, last = self._fitter, self._newest
+        if fitter is None:
             return None
-        report: Report | None = self._fitter.poll()
-        if wait > 0 and self._fitter.pending:
-            report = self._fitter.wait(wait) or report
+        report: Report | None = fitter.poll()
+        if wait > 0 and fitter.pending:
+            report = fitter.wait(wait, give_up=give_up) or report
+        if report is None and fitter.stale and last is not None and not last.stale:
+            report = replace(last, stale=(fitter.fault or "The background fit failed.")[:MAX_STALE])
         return report
 
     def adopt(self, trainer: Any, report: Report) -> Iterator[str]:
         """Logs a report through every logger, at the step of now: never at the step it was asked for.
 
+        Of a stale one only that it is: its values were logged when it came.
+
         Yields:
             Sentences that the user should see: new flags, and loggers that failed.
         """
         values = scalars(report, self._settings.targets, self._settings.target_params)
+        if report.stale:
+            values = {STALE: 1.0} if self._named else {}
         if values and not self._named:
             # The first call names every scalar: a CSV file is written anew for each name that comes late.
             self._named = True
@@ -127,15 +143,15 @@ class Session:
         self._raised = set(raised)
 
     def show(self, trainer: Any) -> Iterator[str]:
-        """Writes the newest report where TensorBoard finds it; not every one.
+        """Writes the newest report where TensorBoard finds it, unless it is there; not every one at once.
 
         Yields:
             Sentences about loggers that failed.
         """
         now = time.monotonic()
         due = now - self._shown >= max(SHOW_SECONDS, SHOW_SHARE * (now - self._began))
-        if self._newest is not None and due:
-            self._shown = now
+        if self._newest is not None and self._newest is not self._written and due:
+            self._shown, self._written = now, self._newest
             self._step = max(self._step, logging_step(trainer))
             yield from show(trainer.loggers, self._newest, self._step)
 

@@ -75,14 +75,16 @@ def unit(axis: str) -> str:
 
 
 def notes(report: Report, points: Sequence[tuple[float, float]], label: str) -> list[str]:
-    """Sentences on what the projections rest on: the schedule, repeated data, and the best value so far.
+    """Sentences on what the projections rest on: whether it is up to date, the schedule, repeats, the best.
 
     Args:
         report: The report.
         points: The run's points, ascending.
         label: Unit of the axis in words.
     """
-    found = [_schedule(report.schedule), _repeats(report.repeats, label), _best(report.best, points, label)]
+    stale = f"Out of date, newer observations are not in it. {report.stale}" if report.stale else ""
+    found = [stale, _schedule(report.schedule), _repeats(report.repeats, label)]
+    found.append(_best(report.best, points, label))
     return [text(sentence) for sentence in found if sentence]
 
 
