@@ -1,6 +1,7 @@
 """A run along its schedule: longer plans against every step's rate, data by step, and who tells of whom."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -217,10 +218,11 @@ def test_earlier_runs_are_finished_of_the_nearest_size_and_the_newest():
 
 
 def test_a_runs_own_past_and_what_continues_it_do_not_tell_of_it():
-    own = record("own", last=500, info={"continues": {"run": "parent", "step": 100}})
-    child = record("child", state="finished", info={"continues": {"run": "own", "step": 300}})
-    fresh = record("fresh", state="finished", info={"continues": {"run": "own", "step": 0}})
-    assert find(own, [record("parent", state="finished"), child, fresh]) == ["fresh"]
+    own = replace(record("own", last=500), past={"parent": 100, "grandparent": 50})
+    past = [record(name, state="finished") for name in ("parent", "grandparent")]
+    child = replace(record("child", state="finished"), past={"own": 300})
+    branch = replace(record("branch", state="finished"), past={"parent": 80, "grandparent": 50})
+    assert find(own, [*past, child, branch]) == ["branch"]
 
 
 def test_a_run_that_was_not_finite_tells_nothing():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib.util
 import json
@@ -198,7 +199,8 @@ def test_readers_who_ask_together_share_one_fit(monkeypatch: pytest.MonkeyPatch)
         return JointReport("ok")
 
     monkeypatch.setattr("foretrain.analysis.joint_report", joint_report)
-    data = FakeData({name: demo.demo_report(20_000).to_json() for name in ("a", "b")})
+    told = {name: dataclasses.replace(demo.demo_report(20_000), run=name) for name in ("a", "b")}
+    data = FakeData({name: report.to_json() for name, report in told.items()})
     plugin = ScalingPlugin(base_plugin.TBContext(data_provider=data))
     ask = functools.partial(plugin.law_impl, None, "", metric=None, study=None, axis=None)
     version = runs_of(plugin)["version"]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from foretrain.axes import AXES
-from foretrain.comparison import RunCurve, comparable, joint_report, off_curve, sound_runs
+from foretrain.comparison import RunCurve, comparable, continued_by, joint_report, off_curve, sound_runs
 from foretrain.earlier import Shelf
 from foretrain.flags import Flag, FlagKind
 from foretrain.observation import Observation, RunRecord
@@ -18,7 +18,7 @@ from foretrain.report import Report
 from foretrain.run_analysis import analyze_run
 from foretrain.status import FitStatus
 
-__all__ = ["Question", "RunCurve", "Shelf", "analyze", "joint_report"]
+__all__ = ["Question", "RunCurve", "Shelf", "analyze", "continued_by", "joint_report"]
 
 ONE_SIZE_DOUBT = "One model size only: nothing can be said about larger models."
 
@@ -40,8 +40,15 @@ def analyze(runs: Mapping[str, RunRecord], question: Question, shelf: Shelf | No
     record = runs[question.run]
     curves = {name: run_curve(run, question.metric, question.axis) for name, run in runs.items()}
     own, excluded, observations = curves[question.run]
-    others = comparable(own, [curve for name, (curve, _, _) in curves.items() if name != question.run])
-    others = sound_runs(others)
+    known = [
+        curve
+        for name, (curve, _, _) in curves.items()
+        if name != question.run and curve.points and curve.params
+    ]
+    others = comparable(own, known)
+    left_out = len(known) - len(others)
+    continued = continued_by([*others, own])
+    others = sound_runs([curve for curve in others if curve.run not in continued])
     flags = _flags(own, observations, others)
     planned = None if record.info.planned is None else AXES[question.axis].read(record.info.planned)
     flagged = any(flag.kind is FlagKind.ABOVE_FAMILY for flag in flags)
@@ -55,6 +62,7 @@ def analyze(runs: Mapping[str, RunRecord], question: Question, shelf: Shelf | No
         "params": own.params or None,
         "planned": planned,
         "conventions": dict(record.info.conventions),
+        "past": own.past,
         "points": own.points,
         "excluded": excluded,
         "flags": flags,
@@ -62,6 +70,7 @@ def analyze(runs: Mapping[str, RunRecord], question: Question, shelf: Shelf | No
             others if flagged else [*others, own],
             target_params=question.target_params,
             levels=question.levels,
+            left_out=left_out,
         ),
     }
     if not own.points:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
+from foretrain.conventions import Signature, signature
 from foretrain.observation import Observation, RunInfo, RunRecord, ScheduleUpdate
 from foretrain.schedule_history import ScheduleHistory, merge_schedules
 
@@ -13,7 +15,15 @@ MAX_POINTS = 16_384
 """Most observations kept in memory of one metric of one attempt; past it the middle is thinned."""
 _KEPT_ENDS = 1_024
 
-_Points = dict[tuple[str, int], Observation]
+
+class _Point(NamedTuple):
+    """An observation, and the conventions that it was counted by."""
+
+    observation: Observation
+    counted: Signature
+
+
+_Points = dict[tuple[str, int], _Point]
 
 
 @dataclass
@@ -51,7 +61,12 @@ class Attempt:
 
     def flat(self) -> _Points:
         """The observations by metric and step."""
-        return {(metric, step): o for metric, points in self.points.items() for step, o in points.items()}
+        counted = signature(self.info.conventions)
+        return {
+            (metric, step): _Point(observation, counted)
+            for metric, points in self.points.items()
+            for step, observation in points.items()
+        }
 
     def copy(self) -> Attempt:
         """The same, to be added to."""
@@ -72,11 +87,13 @@ def put_together(attempts: Iterable[Attempt]) -> dict[str, RunRecord]:
         runs.setdefault(attempt.info.run, []).append(attempt)
     merged: dict[str, _Points] = {}
     schedules: dict[str, ScheduleHistory] = {}
+    pasts: dict[str, dict[str, int]] = {}
     for run in _histories_first(runs):
         merged[run] = _merge(runs[run], merged)
         parts = ((attempt.info, attempt.state, attempt.schedule) for attempt in runs[run])
         schedules[run] = merge_schedules(parts, schedules)
-    return {run: _record(runs[run], merged[run], schedules[run]) for run in sorted(runs)}
+        pasts[run] = _past(runs[run], pasts)
+    return {run: _record(runs[run], merged[run], schedules[run], pasts[run]) for run in sorted(runs)}
 
 
 def with_unsaved(
@@ -144,24 +161,54 @@ def _merge_metric(metric: str, attempts: list[Attempt], merged: Mapping[str, _Po
             start = continues["step"]
             past = points if continues["run"] == attempt.info.run else merged.get(continues["run"], {})
         points = {
-            **{key: _of(o, attempt) for key, o in past.items() if key[1] <= start},
-            **{key: o for key, o in points.items() if key[1] > start and key[1] >= passed},
+            **{key: _of(point, attempt) for key, point in past.items() if key[1] <= start},
+            **{key: point for key, point in points.items() if key[1] > start and key[1] >= passed},
             **attempt.flat(),
         }
-    return {key: o for key, o in points.items() if key[0] == metric}
+    return {key: point for key, point in points.items() if key[0] == metric}
 
 
-def _of(observation: Observation, attempt: Attempt) -> Observation:
-    if observation.run == attempt.info.run:
-        return observation
-    return replace(observation, run=attempt.info.run)
+def _of(point: _Point, attempt: Attempt) -> _Point:
+    if point.observation.run == attempt.info.run:
+        return point
+    return point._replace(observation=replace(point.observation, run=attempt.info.run))
 
 
-def _record(attempts: list[Attempt], points: _Points, schedule: ScheduleHistory) -> RunRecord:
+def _past(attempts: list[Attempt], pasts: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
+    """The other runs that one goes on from, each with its last step that counts, by the rule of `_merge`."""
+    past: dict[str, int] = {}
+    for attempt in attempts:
+        continues = attempt.info.continues
+        if continues is None:
+            continue
+        run, step = continues["run"], int(continues["step"])
+        if step <= 0:
+            past = {}
+        elif run == attempt.info.run:
+            past = {other: min(last, step) for other, last in past.items()}
+        else:
+            past = {other: min(last, step) for other, last in pasts.get(run, {}).items()} | {run: step}
+    past.pop(attempts[0].info.run, None)  # runs that continue each other in a circle
+    return past
+
+
+def _record(
+    attempts: list[Attempt], points: _Points, schedule: ScheduleHistory, past: dict[str, int]
+) -> RunRecord:
     ordered = sorted(points.items(), key=lambda item: (item[0][1], item[0][0]))
     newest = attempts[-1]
-    observations = tuple(observation for _, observation in ordered)
-    return RunRecord(newest.info, observations, newest.state, *schedule.describe(newest.state))
+    counted = {
+        metric: signature(next(a for a in reversed(attempts) if _is_about(a, metric)).info.conventions)
+        for metric in {metric for metric, _ in points}
+    }
+    return RunRecord(
+        newest.info,
+        tuple(point.observation for _, point in ordered),
+        newest.state,
+        *schedule.describe(newest.state),
+        past=past,
+        counted_otherwise=frozenset(key for key, point in ordered if point.counted != counted[key[0]]),
+    )
 
 
 def _histories_first(runs: Mapping[str, list[Attempt]]) -> list[str]:

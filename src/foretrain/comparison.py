@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from foretrain.conventions import signature
 from foretrain.family import family_moments
 from foretrain.family_model import MIN_SIZES
 from foretrain.fitting import fit
@@ -36,9 +37,6 @@ SIZE_SCALES = (2.0, 10.0)
 SIZE_REACH = 100.0
 SIZE_GRID = 64
 
-NOT_COMPARED = frozenset({"schedule", "metric"})
-"""Conventions that may differ between runs that are fitted together; the metric is chosen by its name."""
-
 
 @dataclass(frozen=True)
 class RunCurve:
@@ -50,6 +48,9 @@ class RunCurve:
         points: (data seen, metric), ascending in data.
         conventions: How things were counted.
         phases: Learning rate at each point over the run's largest, NaN where unknown; empty if never known.
+        past: The runs that this one goes on from, each with the data seen up to which its points are this
+            run's too; 0 where none of them are.
+        finished: Whether the run came to its end.
     """
 
     run: str
@@ -57,24 +58,64 @@ class RunCurve:
     points: tuple[tuple[float, float], ...] = ()
     conventions: dict[str, str] = field(default_factory=dict)
     phases: tuple[float, ...] = ()
+    past: dict[str, float] = field(default_factory=dict)
+    finished: bool = False
 
     def in_phase(self, phase: float) -> RunCurve:
         """The curve's points at which the rate had come as far down, and those where it is unknown."""
         if not self.phases or not np.isfinite(phase):
             return self
-        kept = [i for i, own in enumerate(self.phases) if not abs(own - phase) > SAME_PHASE]
-        return replace(
-            self, points=tuple(self.points[i] for i in kept), phases=tuple(self.phases[i] for i in kept)
-        )
+        return self._only([i for i, own in enumerate(self.phases) if not abs(own - phase) > SAME_PHASE])
+
+    def beyond(self, x: float) -> RunCurve:
+        """The curve's points past an amount of data."""
+        return self._only([i for i, point in enumerate(self.points) if point[0] > x]) if x > 0 else self
+
+    def shared(self, other: RunCurve) -> float | None:
+        """The data seen up to which two runs are one line of training; None without a common past."""
+        own, others = {**self.past, self.run: np.inf}, {**other.past, other.run: np.inf}
+        return max((min(own[run], others[run]) for run in own.keys() & others.keys()), default=None)
+
+    def _only(self, kept: Sequence[int]) -> RunCurve:
+        phases = tuple(self.phases[i] for i in kept) if self.phases else ()
+        return replace(self, points=tuple(self.points[i] for i in kept), phases=phases)
 
 
 def comparable(own: RunCurve, others: Sequence[RunCurve]) -> list[RunCurve]:
     """The other runs that were counted by the same conventions and have points and a known size."""
-    return [c for c in others if c.points and c.params > 0 and _signature(c) == _signature(own)]
+    counted = signature(own.conventions)
+    return [c for c in others if c.points and c.params > 0 and signature(c.conventions) == counted]
 
 
-def _signature(curve: RunCurve) -> tuple[tuple[str, str], ...]:
-    return tuple(sorted(item for item in curve.conventions.items() if item[0] not in NOT_COMPARED))
+def continued_by(curves: Sequence[RunCurve]) -> dict[str, str]:
+    """The runs that another one stands for, and which: a run goes on where the other was left.
+
+    The other one holds their points up to the checkpoint; what they measured beyond it belongs to weights
+    that were thrown away. A run that had finished beyond the checkpoint is none of them: there the other one
+    is a branch, and both came to something.
+    """
+    found: dict[str, str] = {}
+    for curve in curves:
+        on = [c for c in curves if curve.run in c.past and c.run not in curve.past and c.run != curve.run]
+        reach = max((c.past[curve.run] for c in on), default=0.0)
+        if on and not (curve.finished and curve.points and curve.points[-1][0] > reach):
+            found[curve.run] = max(on, key=lambda c: c.points[-1][0] if c.points else 0.0).run
+    return found
+
+
+def each_once(curves: Sequence[RunCurve]) -> list[RunCurve]:
+    """The curves with each measurement once.
+
+    Left out are runs that another one stands for. Of branches that share a past, the first keeps it.
+    """
+    continued = continued_by(curves)
+    kept: list[RunCurve] = []
+    for curve in curves:
+        if curve.run not in continued:
+            own = curve.beyond(max((curve.shared(other) or 0.0 for other in kept), default=0.0))
+            if own.points:
+                kept.append(own)
+    return kept
 
 
 def _arrays(curves: Sequence[RunCurve]) -> tuple[Array, Array, Array]:
@@ -92,13 +133,15 @@ def off_curve(own: RunCurve, others: Sequence[RunCurve]) -> dict[str, float] | N
 
     Args:
         own: The run.
-        others: Runs of at least three sizes that may be compared with it.
+        others: Runs of at least three sizes that may be compared with it. Those that share a past with it
+            are passed over: a run is no measure of itself.
 
     Returns:
         The evidence, or None: fewer than three sizes with points where their learning rate had come as far
         down, none as small, no points at data that the others have reached, or nothing amiss at one of the
         last three of those.
     """
+    others = each_once([c for c in others if own.shared(c) is None])
     phase = float(np.median(own.phases[-OFF_POINTS:])) if own.phases else np.nan
     own, others = own.in_phase(phase), [c for c in (c.in_phase(phase) for c in others) if c.points]
     sizes = {c.params for c in others}
@@ -140,26 +183,32 @@ def joint_report(
     at_data: float | None = None,
     target_params: Sequence[float] = (),
     levels: Sequence[float] = LEVELS,
+    left_out: int = 0,
 ) -> JointReport:
     """What runs of several sizes say together.
 
     Args:
-        curves: The runs. Those counted by other conventions than most are left out, and that is said.
+        curves: The runs. Those counted by other conventions than most are left out, and that is said; what
+            was measured before one run went on from another counts once.
         at_data: The data that the statement about size is for, in the axis's unit; the largest amount that
             every size has reached if None.
         target_params: Model sizes to project to, beside 2 and 10 times the largest.
         levels: Nominal levels of the intervals.
+        left_out: Runs that were left out before, because they were counted by other conventions.
 
     Returns:
         The joint law with its projections, or a status that says why there is none.
     """
     usable = [c for c in curves if c.points and c.params > 0]
-    signatures = [_signature(c) for c in usable]
-    kept = [c for c in usable if _signature(c) == max(signatures, key=signatures.count)]
+    signatures = [signature(c.conventions) for c in usable]
+    alike = [c for c in usable if signature(c.conventions) == max(signatures, key=signatures.count)]
+    left_out += len(usable) - len(alike)
+    told = "" if not left_out else f" {left_out} runs counted by other conventions were left out."
+    kept = each_once(alike)
     names = tuple(c.run for c in kept)
     if len({c.params for c in kept}) < MIN_SIZES:
         status = FitStatus.TOO_FEW_SIZES
-        return JointReport(status=status.value, sentence=status.sentence, runs=names)
+        return JointReport(status=status.value, sentence=status.sentence + told, runs=names)
     n, d, y = _arrays(kept)
     if at_data is None:
         at_data = float(min(d[n == size].max() for size in np.unique(n)))
@@ -170,9 +219,7 @@ def joint_report(
     moments, model = family_moments(n, d, y, asked, np.full_like(asked, at_data))
     law = fit("chinchilla", np.stack([n, d]), y) if y.size > 5 else None
     status = model.reasons[0] if model.reasons else FitStatus.OK
-    sentence = status.sentence
-    if len(kept) < len(usable):
-        sentence += f" {len(usable) - len(kept)} runs counted by other conventions were left out."
+    sentence = status.sentence + told
     if not model.n_scores:
         sentence += " The intervals are not calibrated: a fourth size would tell how far to trust the law."
     return JointReport(

@@ -60,11 +60,11 @@ def earlier_runs(
         shelf: Where courses are kept.
 
     Returns:
-        At most `MOST_EARLIER`. Left out are runs that this one continues or that continue it, runs with
+        At most `MOST_EARLIER`. Left out are runs that this one goes on from or that go on from it, runs with
         values that are not finite, with few points, or whose steps take other amounts of data.
     """
     finished = [r for r in others if r.state == "finished" and r.info.run != own.run]
-    apart = [r for r in finished if not _continues(record, r) and not _continues(r, record)]
+    apart = [r for r in finished if r.info.run not in record.past and record.info.run not in r.past]
     # One that began at an unknown time counts as the oldest.
     apart.sort(key=lambda r: (_off(own, r), -(r.info.started or 0.0), r.info.run))
     found: list[Course] = []
@@ -86,8 +86,3 @@ def _off(own: Course, record: RunRecord) -> float:
     """How far a run's size is from that of another, as a logarithm; 0 where one is unknown."""
     params = next((float(o.counts.params) for o in reversed(record.observations) if o.counts.params), 0.0)
     return abs(math.log(params / own.params)) if params and own.params else 0.0
-
-
-def _continues(record: RunRecord, other: RunRecord) -> bool:
-    told = record.info.continues or {}
-    return told.get("run") == other.info.run and float(told.get("step") or 0) > 0

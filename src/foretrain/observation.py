@@ -190,6 +190,9 @@ class RunRecord:
         schedule_used_until: The last step whose rate is the one used; 0 where there is none.
         schedule_unknown: In a word or two, why the rates up to the planned end are unknown; None where they
             are known.
+        past: The other runs that this one goes on from, each with the optimizer steps that it has of it.
+        counted_otherwise: Metric and step of the observations that were made before the run was resumed with
+            other conventions than they were counted by: kept, and not fitted together with the later ones.
     """
 
     info: RunInfo
@@ -198,3 +201,5 @@ class RunRecord:
     schedule: Schedule | None = None
     schedule_used_until: int = 0
     schedule_unknown: str | None = NOT_RECORDED
+    past: dict[str, int] = field(default_factory=dict)
+    counted_otherwise: frozenset[tuple[str, int]] = frozenset()

@@ -15,6 +15,9 @@ from foretrain.upturn import upturn
 
 MAX_POINTS = 256
 
+OTHERWISE = "counted by other conventions"
+"""Why observations are left out that were made before the run was resumed with other conventions."""
+
 
 def run_curve(
     record: RunRecord, metric: str, axis: str
@@ -30,8 +33,15 @@ def run_curve(
         points=tuple((x, by_x[x].value) for x in places),
         conventions=dict(record.info.conventions),
         phases=_phases([by_x[x].lr for x in places]),
+        past={run: _seen_at(kept, step) for run, step in record.past.items()},
+        finished=record.state == "finished",
     )
     return curve, excluded, tuple(o for o in record.observations if o.metric == metric)
+
+
+def _seen_at(kept: Sequence[tuple[float, Observation]], step: float) -> float:
+    """The x of the last observation up to a step, 0 where there is none."""
+    return max((x for x, observation in kept if observation.counts.steps <= step), default=0.0)
 
 
 def _phases(rates: list[float | None]) -> tuple[float, ...]:
@@ -53,7 +63,9 @@ def usable(
             continue
         x = AXES[axis].read(observation.counts)
         reason = None
-        if not np.isfinite(observation.value):
+        if (metric, int(observation.counts.steps)) in record.counted_otherwise:
+            reason = OTHERWISE
+        elif not np.isfinite(observation.value):
             reason = "not finite"
         elif observation.value <= 0:
             reason = "not positive"

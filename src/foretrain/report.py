@@ -77,6 +77,8 @@ class Report:
             run's first points and the study's other finished runs.
         stale: Why newer observations are not in this report although a fit was asked for; empty where no fit
             has failed since. Set where the report is kept, as the fit that would say so failed.
+        past: The runs that this one goes on from, each with the data seen up to which its points are this
+            run's too.
     """
 
     run: str
@@ -105,6 +107,7 @@ class Report:
     repeats: Repeats | None = None
     track: tuple[PastForecast, ...] = ()
     stale: str = ""
+    past: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """The report as one line of strict JSON (no NaN: a number that is not finite becomes null)."""

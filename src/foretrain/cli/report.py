@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
 
-from foretrain.analysis import Question, Shelf, analyze
+from foretrain.analysis import Question, RunCurve, Shelf, analyze, continued_by
 from foretrain.axes import AXES
 from foretrain.cli.output import console, count, progress, visible
 from foretrain.cli.output import table as make_table
@@ -55,21 +55,31 @@ def _analyze(study: Study, metric: str | None, axis: str | None) -> list[Report]
 
 def _table(reports: Sequence[Report]) -> Table:
     first = reports[0]
+    continued = {study: _continued(reports, study) for study in {report.study for report in reports}}
     return make_table(
         f"{first.metric} against {AXES[first.axis].unit}, projected with 90 % intervals",
         ("run", "status", "parameters", first.axis, first.metric, "planned end", "at 10x"),
-        (_row(report) for report in reports),
+        (_row(report, continued[report.study]) for report in reports),
         left=2,
     )
 
 
-def _row(report: Report) -> tuple[str, ...]:
+def _continued(reports: Sequence[Report], study: str) -> dict[str, str]:
+    """The runs of a study that another one goes on from, and which."""
+    runs = [report for report in reports if report.study == study]
+    return continued_by(
+        [RunCurve(r.run, 0.0, r.points, past=r.past, finished=r.state == "finished") for r in runs]
+    )
+
+
+def _row(report: Report, continued: Mapping[str, str]) -> tuple[str, ...]:
     named = {p.name: p for p in report.projections}
     last = report.points[-1] if report.points else (float("nan"), float("nan"))
     flags = ", ".join(flag.kind.value for flag in report.flags)
+    status = f"continued by {continued[report.run]}" if report.run in continued else report.status
     return (
         report.run,
-        f"flagged: {flags}" if flags else report.status,
+        f"flagged: {flags}" if flags else status,
         "-" if report.params is None else f"{report.params:,.0f}",
         f"{last[0]:,.0f}",
         f"{last[1]:.4g}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from foretrain.findings import KINDS
@@ -30,6 +30,10 @@ class Entry:
         params: Trainable parameters; None where unknown.
         conventions: How things were counted.
         flagged: Whether the run carries a flag.
+        kept_as: Name of the run in the records of its study.
+        past: The runs that it goes on from by their names there, each with the data seen up to which its
+            points are this run's too.
+        finished: Whether the run came to its end.
     """
 
     run: str
@@ -40,6 +44,9 @@ class Entry:
     params: float | None
     conventions: dict[str, str]
     flagged: bool
+    kept_as: str = ""
+    past: dict[str, float] = field(default_factory=dict)
+    finished: bool = False
 
 
 def entry(run: str, report: Report) -> Entry:
@@ -89,6 +96,9 @@ def entry(run: str, report: Report) -> Entry:
         params=params,
         conventions={text(name): text(value) for name, value in items(report.conventions)},
         flagged=bool(flags),
+        kept_as=text(report.run),
+        past={text(name): positive(x) or 0.0 for name, x in items(report.past)},
+        finished=report.state == "finished",
     )
 
 

@@ -6,7 +6,7 @@ import itertools
 import math
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from foretrain.findings import record_line
@@ -94,20 +94,62 @@ def _track(item: Entry) -> list[int]:
 
 
 def law_curves(entries: Iterable[Entry], exclude: Collection[str]) -> list[RunCurve]:
-    """The runs that enter the law across the runs: of known size, and not left out.
+    """The runs that enter the law across the runs: of known size, not left out, and not continued by others.
 
     Args:
         entries: The runs, as `chosen` gives them.
         exclude: Names of the runs to leave out.
     """
+    entries = list(entries)
+    gone = {run for run, _ in _continued(entries)}
+    return [
+        _curve(item, entries)
+        for item in entries
+        if item.params is not None and item.points and item.run not in exclude and item.run not in gone
+    ]
+
+
+def _curve(entry: Entry, entries: Sequence[Entry]) -> RunCurve:
+    """A run as the analysis takes it, with the runs that it goes on from as TensorBoard names them."""
     # Here and not above: the analysis loads scipy, which TensorBoard's start should not wait for.
     from foretrain.analysis import RunCurve
 
-    return [
-        RunCurve(run=item.run, params=item.params, points=item.points, conventions=item.conventions)
-        for item in entries
-        if item.params is not None and item.points and item.run not in exclude
-    ]
+    past = {_listed_as(name, entry): x for name, x in entry.past.items()}
+    for other in entries:
+        # A run that was logged twice: its first log directory ends where the second goes on.
+        if other.kept_as == entry.kept_as and other.points and other.points[:1] == entry.points[:1]:
+            ends, end = (natural(item.run) for item in (other, entry))
+            if (other.points[-1][0], ends) < (entry.points[-1][0], end):
+                past[other.run] = other.points[-1][0]
+    return RunCurve(
+        run=entry.run,
+        params=entry.params or 0.0,
+        points=entry.points,
+        conventions=entry.conventions,
+        past=past,
+        finished=entry.finished,
+    )
+
+
+def _listed_as(name: str, entry: Entry) -> str:
+    """The name that TensorBoard lists a run by, whose log directory may be above or below the records' root.
+
+    Args:
+        name: The run's name in the records of its study.
+        entry: Another run of the study.
+    """
+    if entry.run.endswith(entry.kept_as):
+        return entry.run.removesuffix(entry.kept_as) + name
+    return name.removeprefix(entry.kept_as.removesuffix(entry.run))
+
+
+def _continued(entries: Sequence[Entry]) -> list[tuple[str, str]]:
+    """The runs that another one goes on from and stands for, and which."""
+    if not any(item.past for item in entries) and len({item.kept_as for item in entries}) == len(entries):
+        return []
+    from foretrain.analysis import continued_by
+
+    return list(continued_by([_curve(item, entries) for item in entries]).items())
 
 
 def law_view(
@@ -129,7 +171,7 @@ def law_view(
     if at_data is None:  # no law: show the errors where every run that may be compared has been
         lasts = [item.points[-1][0] for item in entries if item.points and item.run not in exclude]
         at_data = min(lasts, default=None)
-    used = set(joint.runs)
+    used, continued = set(joint.runs), dict(_continued(entries))
     projections = [item for item in map(projection, joint.projections[:MAX_ITEMS]) if item is not None]
     view: dict[str, Any] = {
         "status": text(joint.status),
@@ -147,9 +189,9 @@ def law_view(
         ],
         "finals": [] if at_data is None else _finals(entries, at_data, used),
         "left_out": [
-            [item.run, _reason(item, exclude)]
+            [item.run, _reason(item, exclude, continued)]
             for item in entries
-            if item.run in exclude or (used and item.run not in used)
+            if item.run in exclude or item.run in continued or (used and item.run not in used)
         ],
         "law": None if joint.fit is None else text(joint.fit.law),
         "parameters": []
@@ -207,7 +249,9 @@ def _finals(entries: Sequence[Entry], at_data: float, used: Collection[str]) -> 
     return finals
 
 
-def _reason(item: Entry, exclude: Collection[str]) -> str:
+def _reason(item: Entry, exclude: Collection[str], continued: Mapping[str, str]) -> str:
+    if item.run in continued:
+        return f"{continued[item.run]} goes on from it"
     if item.run in exclude:
         return "flagged" if item.flagged else "not among the runs shown"
     if item.params is None:

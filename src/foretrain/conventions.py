@@ -1,0 +1,15 @@
+"""How things were counted, by name, and which of it must agree before points are fitted together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+NOT_COMPARED = frozenset({"schedule", "metric"})
+"""Conventions that may differ between points that are fitted together; the metric is chosen by its name."""
+
+Signature = tuple[tuple[str, str], ...]
+
+
+def signature(conventions: Mapping[str, str]) -> Signature:
+    """What must be equal of two sets of conventions for the points behind them to be fitted together."""
+    return tuple(sorted(item for item in conventions.items() if item[0] not in NOT_COMPARED))
