@@ -95,6 +95,16 @@ MAY_IMPORT = {
     "url_store": {
         *("fragments", "mirror", "observation", "records", "spool", "store", "uploader", "urls"),
     },
+    "study_points": set(),
+    "study_executors": set(),
+    "study_progress": set(),
+    "study_job": {
+        *("attempts", "observation", "reader", "record_file", "records", "url_store", "urls"),
+    },
+    "study_launch": {"study_executors", "study_job", "study_points", "study_progress"},
+    "study": {
+        *("reader", "study_executors", "study_job", "study_launch", "study_points", "study_progress", "urls"),
+    },
     "process": set(),
     "fitter": {"process", "report"},
     "child": {"observation", "store", "report", "analysis"},
