@@ -108,7 +108,22 @@ MAY_IMPORT = {
     "process": set(),
     "fitter": {"process", "report"},
     "child": {"observation", "store", "report", "analysis"},
-    "cli": {"", "axes", "analysis", "findings", "mirror", "observation", "report", "store", "urls"},
+    "study_file": {"study_job", "study_points", "urls"},
+    "cli": {
+        *(
+            "",
+            "axes",
+            "analysis",
+            "findings",
+            "mirror",
+            "observation",
+            "report",
+            "store",
+            "study",
+            "study_file",
+        ),
+        *("study_job", "study_points", "urls"),
+    },
     "lightning": {
         *("axes", "knots", "schedule", "observation", "store", "fitter", "report", "tensorboard.summary"),
         *("findings", "url_store", "urls"),
