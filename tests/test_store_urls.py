@@ -44,7 +44,6 @@ from foretrain.uploader import Pace
 from foretrain.url_store import UrlStore, open_store
 from foretrain.urls import as_root, without_secrets
 
-EFFORT = int(os.environ.get("FORETRAIN_TEST_EFFORT", "1"))
 FAST = Pace(0.0, 0.02, 0.0, 0.02, 0.0, together=8, read=0.05, left=0.05, retry=0.01, longest_retry=0.05)
 GIVES_UP = replace(FAST, longest_retry=1e9)  # so that threads do not outlive their tests
 
@@ -215,7 +214,7 @@ def lines_of(root):
     return store.study_dir, path
 
 
-@settings(max_examples=60 * EFFORT, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_fragments_in_any_order_and_overlap_give_what_the_file_gives(tmp_path_factory, data):
     root = tmp_path_factory.mktemp("cut")
@@ -256,7 +255,7 @@ def test_one_flipped_bit_of_a_fragment_costs_two_lines_at_most(tmp_path):
         (folder / piece.name).write_bytes(piece.content)
     whole = StudyReader(tmp_path / "cut").read()
     chance = random.Random(1)
-    for _ in range(300 * EFFORT):
+    for _ in range(300):
         content = bytearray(pieces[1].content)
         content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
         (folder / pieces[1].name).write_bytes(content)
@@ -389,7 +388,7 @@ def test_the_thread_that_trains_never_asks_the_store(cloud, spool):
     assert cloud.threads == {"foretrain-uploader"} and len(cloud.calls) > 3
 
 
-@pytest.mark.parametrize("seed", range(3 * EFFORT))
+@pytest.mark.parametrize("seed", range(3))
 def test_a_store_that_fails_three_calls_in_ten_loses_nothing(cloud, spool, seed):
     bucket.install(cloud.folder, fails=0.3, seed=seed)
     store = begun("bucket://b", spool)
@@ -643,7 +642,7 @@ def test_what_a_living_process_has_in_its_spool_is_left_alone(cloud, spool):
 def test_killed_at_any_time_and_resumed_it_is_the_uninterrupted_run(cloud, spool):
     """Each life trains on from what the last one acknowledged, and every third call of the store fails."""
     chance, last, lives = random.Random(2), 0, 0
-    while last < 600 * EFFORT:
+    while last < 600:
         process = start(cloud, spool, "run", last + 1, last + 10**6, "kill", fails=0.3)
         want = last + chance.randrange(20, 150)
         for line in process.stdout:
@@ -664,7 +663,9 @@ def test_killed_at_any_time_and_resumed_it_is_the_uninterrupted_run(cloud, spool
     assert steps(study)[:last] == list(range(1, last + 1)) and len(steps(study)) <= last + 1
     values = [o.value for o in study.runs["run"].observations]
     assert values[:last] == [1 / step for step in range(1, last + 1)]
-    assert study.runs["run"].info.attempt == lives
+    # Each life is an attempt. Where the store failed for long, two may have one number: the clock decides.
+    assert len({name.unique for name in map(read_name, objects(cloud))}) == lives
+    assert 1 <= study.runs["run"].info.attempt <= lives
     assert len(objects(cloud)) <= lives + 1
 
 
@@ -870,7 +871,7 @@ def test_a_study_that_cannot_be_read_is_told(cloud, monkeypatch):
 
 
 def test_a_hundred_thousand_observations_are_some_dozens_of_objects(memory, spool):
-    count = 20_000 * EFFORT
+    count = 20_000
     store = begun(memory, spool, pace=Pace(first=0.0))
     assert all([store.append(observation(step)) for step in range(1, count + 1)])
     store.finish("finished")

@@ -26,11 +26,14 @@ class Study:
         runs: The runs by name, in order of their names.
         damaged: How many lines were skipped.
         reasons: How many lines were skipped, by reason.
+        unfinished: How many files end in a line without an end: a process was stopped in the middle of a
+            write, or is writing now.
     """
 
     runs: dict[str, RunRecord] = field(default_factory=dict)
     damaged: int = 0
     reasons: dict[str, int] = field(default_factory=dict)
+    unfinished: int = 0
 
 
 class StudyReader:
@@ -89,7 +92,12 @@ class StudyReader:
         elif not changed and self._study is not None:
             return self._study
         reasons: Counter[str] = sum((recording.skipped for recording in recordings), Counter())
-        study = Study(put_together(attempts), sum(reasons.values()), dict(sorted(reasons.items())))
+        study = Study(
+            runs=put_together(attempts),
+            damaged=sum(reasons.values()),
+            reasons=dict(sorted(reasons.items())),
+            unfinished=sum(recording.unfinished for recording in recordings),
+        )
         if unsaved is None:
             self._study = study
         return study

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from foretrain.attempts import Attempt
+from foretrain.observation import RunInfo
 from foretrain.records import (
     MAX_LINE,
     FileName,
@@ -41,7 +42,13 @@ class Recording:
         self.attempt: Attempt | None = None
         self.skipped: Counter[str] = Counter()
         self._later = False
+        self._headless = 0
         self._last = -1
+
+    @property
+    def unfinished(self) -> int:
+        """How many of the files end in a line without an end."""
+        return sum(tail.is_unfinished for tail in self._tails.values())
 
     def update(self, found: Mapping[str, os.stat_result]) -> bool:
         """Reads what is new in the files found, by path; whether anything was."""
@@ -53,28 +60,37 @@ class Recording:
         changed = [tail for tail in tails if tail.is_changed(found[tail.path])]
         if not changed and not gone:
             return False
-        if len(tails) == 1:
-            (tail,) = tails
-            if gone or tail.is_replaced(found[tail.path]):
-                self._forget()
-                tail.forget()
-            for line in tail.read(found[tail.path]):
-                self._take(line)
+        if len(tails) == 1 and not gone and not tails[0].is_replaced(found[tails[0].path]):
+            self._read_on(tails, found)
         elif not gone and all(not tail.began and tail.order[0] > self._last for tail in changed):
-            for tail in changed:
-                for line in tail.read(found[tail.path]):
-                    self._take(line)
+            self._read_on(changed, found)
         else:
             self._read_again(tails, found)
+        if self._headless and self.attempt is not None:
+            # The first headers were damaged, but there is another one further on.
+            self._read_again(tails, found, self.attempt.info)
         return True
 
-    def _read_again(self, tails: list[_Tail], found: Mapping[str, os.stat_result]) -> None:
+    def _read_on(self, tails: list[_Tail], found: Mapping[str, os.stat_result]) -> None:
+        """Reads what is new in files that follow one another."""
+        for tail in tails:
+            for line in tail.read(found[tail.path]):
+                self._take(line)
+
+    def _read_again(
+        self, tails: list[_Tail], found: Mapping[str, os.stat_result], info: RunInfo | None = None
+    ) -> None:
         """Reads all files as one; in memory is only what overlaps."""
         self._forget()
+        self.attempt = None if info is None else Attempt(info)
+        for tail in tails:
+            tail.forget()
+        if len(tails) == 1:
+            self._read_on(tails, found)
+            return
         waiting: dict[int, bytes] = {}
         for tail in tails:
             self._release(waiting, tail.order[0])
-            tail.forget()
             for line in tail.read(found[tail.path]):
                 number = None if line is None else _number(line)
                 if line is None or number is None:
@@ -110,6 +126,7 @@ class Recording:
             if self.attempt is None:
                 self.attempt = Attempt(info)
         elif kind in ("observation", "schedule", "end") and self.attempt is None:
+            self._headless += 1
             raise LineError("no header before it")
         elif kind == "observation" and self.attempt is not None:
             self.attempt.add(read_observation(data, self.attempt.info))
@@ -154,6 +171,11 @@ class _Tail:
     def is_changed(self, status: os.stat_result) -> bool:
         """Whether it is not as it was when it was read."""
         return self._seen != _identity(status)
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether what follows the last line's end is a part of a line."""
+        return self._in_long_line or (bool(self._seen) and self._seen[2] > self._offset)
 
     def is_replaced(self, status: os.stat_result) -> bool:
         """Whether it is another file than the one that was read, or was cut."""

@@ -21,6 +21,9 @@ MAX_LINE = 2**20
 
 _CRC = b',"crc":"'
 _TAIL = len(_CRC) + len(b'01234567"}')
+_SHORT = 4096
+"""Longest line whose numbers Python may convert at once: that takes quadratic time in their digits."""
+_COUNTS = tuple(item.name for item in fields(Counts))
 _FILE_NAME = re.compile(r"([0-9]{1,9})-([0-9a-f]{1,64})(?:\.([0-9]{1,12})-([0-9]{1,12}))?\.jsonl")
 _NOT_FINITE = ("nan", "inf", "-inf")
 
@@ -107,7 +110,8 @@ def decode_line(line: bytes) -> tuple[int, str, dict[str, Any]]:
     if tail != b'%s%08x"}' % (_CRC, zlib.crc32(body)):
         raise LineError("damaged")
     try:
-        record = json.loads(body.decode("ascii") + "}", parse_int=_integer, parse_constant=_refuse)
+        decoder = _DECODER if len(line) <= _SHORT else _CAREFUL_DECODER
+        record = decoder.decode(body.decode("ascii") + "}")
         seq, kind, data = record["seq"], record["kind"], record["data"]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise LineError("not a record") from error
@@ -202,9 +206,10 @@ def read_schedule(data: dict[str, Any]) -> ScheduleUpdate:
 
 def _check_counts(record: Any) -> None:
     _require(isinstance(record, dict) and {"samples", "steps"} <= record.keys())
-    for item in fields(Counts):
-        value = record.get(item.name)
-        _require(_is_number_or_none(value) and (value is None or value >= 0))
+    for name in _COUNTS:
+        value = record.get(name)
+        if value is not None and not (type(value) in (int, float) and 0 <= value <= sys.float_info.max):
+            raise LineError("not a record")
     _require(_is_number(record["samples"]) and _is_number(record["steps"]))
     # Steps are what attempts are merged by.
     _require(record["steps"] == int(record["steps"]))
@@ -233,6 +238,11 @@ def _integer(text: str) -> int:
 
 def _refuse(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
+
+
+# Made once: `json.loads` with these arguments makes a decoder at every call.
+_DECODER = json.JSONDecoder(parse_constant=_refuse)
+_CAREFUL_DECODER = json.JSONDecoder(parse_int=_integer, parse_constant=_refuse)
 
 
 def _plain(value: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 from collections import deque
@@ -10,16 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from foretrain.attempt_file import AttemptFile, reason
 from foretrain.observation import Observation, RunInfo, ScheduleUpdate
 from foretrain.reader import Study, StudyReader
-from foretrain.records import (
-    encode_header,
-    encode_line,
-    encode_observation,
-    encode_schedule,
-    folder_name,
-    read_name,
-)
+from foretrain.records import encode_line, encode_observation, encode_schedule, folder_name
 from foretrain.urls import as_root, is_url
 
 __all__ = ["ObservationStore", "Study", "StudyReader"]
@@ -77,10 +70,7 @@ class ObservationStore:
     def _reset(self) -> None:
         self._pid: int | None = None
         self._info: RunInfo | None = None
-        self._path: Path | None = None
-        self._fd: int | None = None
-        self._seq = 0
-        self._has_header = False
+        self._file = AttemptFile(self.study_dir, self._attempt)
         self._end: str | None = None
         self._ended: str | None = None
         self._pending: deque[Observation] = deque()
@@ -89,7 +79,6 @@ class ObservationStore:
         self._refused = 0
         self._refusal = ""
         self._error = ""
-        self._sync_error = ""
         self._retry_at = 0.0
         self._delay = FIRST_RETRY
 
@@ -129,9 +118,9 @@ class ObservationStore:
                 "are kept in memory and tried again, and are lost if the process ends before that: "
                 "make room or give access there."
             )
-        if self._sync_error:
+        if self._file.unconfirmed:
             sentences.append(
-                f"The disk did not confirm what was written to {self.study_dir} ({self._sync_error}): "
+                f"The disk did not confirm what was written to {self.study_dir} ({self._file.unconfirmed}): "
                 "observations may be lost if the machine stops: check the disk."
             )
         if self._dropped:
@@ -207,20 +196,8 @@ class ObservationStore:
 
         Takes milliseconds: meant for checkpoints and the end.
         """
-        if not (self._is_ours() and self._flush(force=True)) or self._fd is None or self._path is None:
-            return
-        self._sync_error = ""
-        try:
-            os.fsync(self._fd)
-            folder = os.open(self._path.parent, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
-        except OSError as error:
-            # Some file systems have no such call.
-            if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
-                self._sync_error = _reason(error)
+        if self._is_ours() and self._flush(force=True):
+            self._file.sync()
 
     def finish(self, state: str) -> None:
         """Records how the attempt ended, once, and syncs.
@@ -236,7 +213,7 @@ class ObservationStore:
         if self._is_ours():
             if self._pending or self._schedule is not None or self._end not in (None, self._ended):
                 self._flush(force=True)
-            self._release()
+            self._file.close()
 
     def _is_ours(self) -> bool:
         return self._info is not None and self._pid == os.getpid()
@@ -246,91 +223,39 @@ class ObservationStore:
         if self._info is None or (not force and self._error and time.monotonic() < self._retry_at):
             return False
         try:
-            if self._fd is not None and os.fstat(self._fd).st_nlink == 0:
-                self._release()  # The file was deleted: what is written to it now would vanish.
-            if self._fd is None:
-                self._fd = self._open(self._info)
+            self._info = self._file.open(self._info)
             if self._schedule is not None:
-                self._write_schedule(self._fd, self._schedule)
+                self._write_schedule(self._schedule)
             while self._pending:
                 try:
-                    line = encode_observation(self._seq, self._pending[0])
+                    line = encode_observation(self._file.next, self._pending[0])
                 except (ValueError, TypeError, AttributeError) as error:
                     self._refused += 1
                     self._refusal = str(error)
                 else:
-                    self._write(self._fd, line)
-                    self._seq += 1
+                    self._file.write(line)
                 self._pending.popleft()
             if self._end not in (None, self._ended):
-                self._write(self._fd, encode_line(self._seq, "end", {"state": self._end}))
-                self._seq += 1
+                self._file.write(encode_line(self._file.next, "end", {"state": self._end}))
                 self._ended = self._end
         except (OSError, ValueError) as error:
-            self._release()
-            self._error = _reason(error)
+            self._file.close()
+            self._error = reason(error)
             self._retry_at = time.monotonic() + self._delay
             self._delay = min(2 * self._delay, LONGEST_RETRY)
             return False
         self._error, self._delay = "", FIRST_RETRY
         return True
 
-    def _write_schedule(self, fd: int, schedule: ScheduleUpdate) -> None:
+    def _write_schedule(self, schedule: ScheduleUpdate) -> None:
         try:
-            line = encode_schedule(self._seq, schedule)
+            line = encode_schedule(self._file.next, schedule)
         except (ValueError, TypeError, AttributeError) as error:
             self._refused += 1
             self._refusal = str(error)
         else:
-            self._write(fd, line)
-            self._seq += 1
+            self._file.write(line)
         self._schedule = None
-
-    def _open(self, info: RunInfo) -> int:
-        """Opens the attempt's file, with a header where it has none."""
-        folder = self.study_dir / folder_name(info.run)
-        folder.mkdir(parents=True, exist_ok=True)
-        if self._path is None:
-            self._info = info = replace(info, attempt=self._attempt or _next_number(folder))
-            self._path = folder / f"{info.attempt:04d}-{os.urandom(8).hex()}.jsonl"
-        fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
-        try:
-            # A file that is opened again may end in a torn line, which must not damage the next one.
-            empty = os.fstat(fd).st_size == 0
-            start = b"" if empty else b"\n"
-            if empty or not self._has_header:
-                # Without a header all of a file is lost, so it is written twice; the empty line between
-                # keeps one flipped bit, in the line's end, from taking both.
-                copies = encode_header(self._seq, info), encode_header(self._seq + 1, info)
-                self._write(fd, start + b"\n".join(copies))
-                self._seq += len(copies)
-            else:
-                self._write(fd, start)
-        except BaseException:
-            os.close(fd)
-            raise
-        self._has_header = True
-        return fd
-
-    @staticmethod
-    def _write(fd: int, line: bytes) -> None:
-        if line and os.write(fd, line) != len(line):
-            raise OSError(errno.ENOSPC, "only a part was written")
-
-    def _release(self) -> None:
-        fd, self._fd = self._fd, None
-        if fd is not None:
-            try:
-                os.close(fd)
-            except OSError as error:
-                # Network disks tell only now that an earlier write failed.
-                self._sync_error = _reason(error)
-
-
-def _next_number(folder: Path) -> int:
-    """One more than the newest attempt's number."""
-    names = (read_name(path.name) for path in folder.iterdir())
-    return 1 + max((name.attempt for name in names if name is not None), default=0)
 
 
 def _absolute(path: Path) -> Path:
@@ -338,7 +263,3 @@ def _absolute(path: Path) -> Path:
         return path.absolute()
     except OSError:
         return path  # The working directory is gone: every write will fail, and say so.
-
-
-def _reason(error: Exception) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)
