@@ -125,7 +125,9 @@ MAY_IMPORT = {
         ),
         *("study_job", "study_points", "urls"),
     },
+    "shards": set(),
     "lightning": {
+        "shards",
         *("axes", "knots", "schedule", "observation", "store", "fitter", "report", "tensorboard.summary"),
         *("findings", "url_store", "urls"),
     },

@@ -21,10 +21,18 @@ Hook = TypeVar("Hook", bound=Callable[..., Any])
 
 
 def callback_bases() -> tuple[type, ...]:
-    """The `Callback` class of every Lightning that is installed.
+    """The `Callback` class of every Lightning that is installed."""
+    return host_classes("Callback")
+
+
+def host_classes(name: str) -> tuple[type, ...]:
+    """The class of this name of every Lightning that is installed.
 
     `lightning.pytorch.Callback` and `pytorch_lightning.Callback` are unrelated classes, and a Trainer
     refuses the other package's. A class that inherits from both is at home in either.
+
+    Args:
+        name: Such as "Callback".
 
     Raises:
         ModuleNotFoundError: If neither package can be imported.
@@ -35,7 +43,7 @@ def callback_bases() -> tuple[type, ...]:
         if importlib.util.find_spec(flavour.partition(".")[0]) is None:
             continue
         try:
-            bases.append(importlib.import_module(flavour).Callback)
+            bases.append(getattr(importlib.import_module(flavour), name))
         except Exception as error:  # one broken installation must not take the other with it
             failures.append(f"{flavour}: {error!r}")
     if not bases:
