@@ -110,20 +110,13 @@ MAY_IMPORT = {
     "fitter": {"process", "report"},
     "child": {"observation", "store", "report", "analysis"},
     "study_file": {"study_job", "study_points", "urls"},
+    "importers": {
+        *("axes", "observation", "records", "schedule", "store", "url_store", "urls"),
+        "tensorboard.events",  # reads TensorBoard's files, and loads TensorBoard only then
+    },
     "cli": {
-        *(
-            "",
-            "axes",
-            "analysis",
-            "findings",
-            "mirror",
-            "observation",
-            "report",
-            "store",
-            "study",
-            "study_file",
-        ),
-        *("study_job", "study_points", "urls"),
+        *("", "axes", "analysis", "findings", "importers", "mirror", "observation", "report", "store"),
+        *("study", "study_file", "study_job", "study_points", "urls"),
     },
     "shards": set(),
     "lightning": {
@@ -133,6 +126,7 @@ MAY_IMPORT = {
     },
     "tensorboard": set(),
     "tensorboard.metadata": set(),
+    "tensorboard.events": set(),
     "tensorboard.summary": {"report", "tensorboard.metadata"},
     "tensorboard.loader": {"tensorboard.metadata", "tensorboard.plugin"},
     "tensorboard.plain": set(),
@@ -146,7 +140,9 @@ MAY_IMPORT = {
         *(f"tensorboard.{name}" for name in ("metadata", "rows", "summary", "view")),
     },
 }
-"""Modules, without the leading `foretrain.`; the packages cli, laws and lightning have one row each."""
+"""Modules, without the leading `foretrain.`; the packages of `WHOLE` have one row for all theirs."""
+
+WHOLE = ("cli", "importers", "laws", "lightning")
 
 FRAMEWORKS = {
     "torch": ("lightning",),
@@ -160,7 +156,7 @@ FRAMEWORKS = {
 def unit_of(module: str) -> str:
     """The row of the table that a module of ours belongs to."""
     parts = module.split(".")[1:]
-    if parts[:1] in (["cli"], ["laws"], ["lightning"]):
+    if parts and parts[0] in WHOLE:
         return parts[0]
     return ".".join(parts)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-NOT_COMPARED = frozenset({"schedule", "metric"})
-"""Conventions that may differ between points that are fitted together; the metric is chosen by its name."""
+NOT_COMPARED = frozenset({"schedule", "metric", "imported"})
+"""Conventions that may differ between points that are fitted together: the metric is chosen by its name, and
+where a run was imported from says nothing of how it was counted."""
 
 Signature = tuple[tuple[str, str], ...]
 

@@ -25,7 +25,7 @@ class RunInfo:
         attempt: 1 for the first process that trained this run, 2 for the one that resumed it, and so on.
         conventions: How things were counted, by name ("params", "samples", "tokens", "flops", "metric",
             "schedule"): runs that differ in what enters a fit are never fitted together. Only "schedule", the
-            learning-rate schedulers by class, is a description.
+            learning-rate schedulers by class, and "imported", the log a run comes from, are descriptions.
         planned: What the run will have used when it ends as planned; None where the plan has no end.
         continues: The run and step that this one was resumed from, if it was, under another name:
             `{"run": name, "step": optimizer steps}`.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import track
@@ -13,6 +14,8 @@ from rich.table import Table
 # C0 and C1 control characters, and those that turn the direction of what follows.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _LONGEST = 200
+
+Item = TypeVar("Item")
 
 
 class CommandError(Exception):
@@ -44,7 +47,7 @@ def warn(text: str) -> None:
     print(visible(text, longest=10_000), file=sys.stderr)
 
 
-def progress(items: Sequence[str], doing: str, *, least: int = 8) -> Iterable[str]:
+def progress(items: Sequence[Item], doing: str, *, least: int = 8) -> Iterable[Item]:
     """The items one by one, with a bar on a terminal where there are many."""
     screen = Console(stderr=True)
     return track(items, doing, console=screen, disable=len(items) < least or not screen.is_terminal)
