@@ -239,18 +239,20 @@ def test_a_development_run_leaves_no_trace(pl, tmp_path, fitter, options):
     assert fitter.made == []
 
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"overfit_batches": 1}, "validates on the training data"),
-        ({"limit_val_batches": 0}, "has no validation"),
-    ],
-)
-def test_runs_that_measure_nothing_are_not_recorded(pl, tmp_path, options, words):
-    _, said = fit(pl, tmp_path, **options)
+def test_a_run_that_measures_nothing_is_not_recorded(pl, tmp_path):
+    _, said = fit(pl, tmp_path, limit_val_batches=0)
     assert len(said) == 1
-    assert words in said[0]
+    assert "has no validation" in said[0]
     assert not (tmp_path / "foretrain").exists()
+
+
+def test_a_run_that_overfits_on_purpose_is_compared_with_no_other(pl, tmp_path):
+    _, said = fit(pl, tmp_path, overfit_batches=2, max_epochs=3)
+    run = only_run(tmp_path)
+    assert said == []
+    assert column(run, "samples") == [8, 16, 24]
+    assert column(run, "unique_samples") == [8, 8, 8]
+    assert run.info.conventions["data"] == "overfit_batches=2"
 
 
 def test_a_missing_metric_is_said_once_with_those_there_are(pl, tmp_path):

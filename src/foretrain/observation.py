@@ -62,13 +62,15 @@ class Observation:
 
     Attributes:
         run: Name of the run.
-        metric: Name of the metric, as logged ("val_loss").
-        value: The metric as measured, in its own unit; may be NaN or infinite, and is then kept but
-            never fitted.
+        metric: Name of the metric, as logged ("val_loss"); of the error where the metric is one that grows
+            ("1 - val_acc").
+        value: The metric as measured, in its own unit, or the error made of it; may be NaN or infinite, and
+            is then kept but never fitted.
         counts: What the run had used.
         lr: Learning rate of the last update, the largest over the parameter groups; None where unknown.
         attempt: Which process of the run measured it.
         time: Seconds since 1970; for display only, never for order.
+        logged: The metric as logged, where `value` is an error made of it; None where `value` is the metric.
     """
 
     run: str
@@ -78,11 +80,17 @@ class Observation:
     lr: float | None = None
     attempt: int = 1
     time: float | None = None
+    logged: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The record as plain JSON values; a value that JSON cannot hold becomes its name ("nan")."""
-        value = self.value if math.isfinite(self.value) else str(self.value)
-        record: dict[str, Any] = {"metric": self.metric, "value": value, "counts": self.counts.to_json()}
+        record: dict[str, Any] = {
+            "metric": self.metric,
+            "value": _plain(self.value),
+            "counts": self.counts.to_json(),
+        }
+        if self.logged is not None:
+            record["logged"] = _plain(self.logged)
         for name in ("lr", "time"):
             number = getattr(self, name)
             if number is not None and math.isfinite(number):
@@ -100,7 +108,13 @@ class Observation:
             lr=record.get("lr"),
             attempt=attempt,
             time=record.get("time"),
+            logged=None if record.get("logged") is None else float(record["logged"]),
         )
+
+
+def _plain(value: float) -> float | str:
+    """A number, or its name where JSON cannot hold it."""
+    return value if math.isfinite(value) else str(value)
 
 
 @dataclass(frozen=True)

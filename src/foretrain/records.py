@@ -186,7 +186,10 @@ def read_observation(data: dict[str, Any], info: RunInfo) -> Observation:
         LineError: If it holds none, or one with impossible numbers.
     """
     _require(isinstance(data.get("metric"), str))
-    _require(_is_number(data.get("value")) or data.get("value") in _NOT_FINITE)
+    for name in ("value", "logged"):
+        value = data.get(name)
+        _require(_is_number(value) or (isinstance(value, str) and value in _NOT_FINITE) or name not in data)
+    _require("value" in data)
     _require(_is_number_or_none(data.get("lr")) and _is_number_or_none(data.get("time")))
     _check_counts(data.get("counts"))
     return Observation.from_json(data, run=info.run, attempt=info.attempt)

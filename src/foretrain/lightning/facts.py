@@ -60,6 +60,8 @@ def find_place(trainer: Any, *, root: str | None, run: str | None) -> Place:
     for logger in trainer.loggers:
         try:
             save_dir = _local_text(getattr(logger, "save_dir", None))
+            if save_dir is not None and _is_tracking_store(logger):
+                save_dir = os.path.dirname(os.path.abspath(save_dir))  # noqa: PTH100, PTH120
             name = None if save_dir is None else _run_name(logger, save_dir)
         except Exception:  # loggers are anyone's, and another may know
             save_dir = None
@@ -71,6 +73,14 @@ def find_place(trainer: Any, *, root: str | None, run: str | None) -> Place:
         root = save_dir.rstrip("/") + "/foretrain" if "://" in save_dir else str(Path(save_dir, "foretrain"))
     chosen = run or name
     return Place(root, chosen or _fresh_name(), named=chosen is not None)
+
+
+def _is_tracking_store(logger: Any) -> bool:
+    """Whether a logger's `save_dir` is a store that takes each of its folders for one of its own.
+
+    Judged by the class's name, since each Lightning has a class of its own.
+    """
+    return any(cls.__name__ == "MLFlowLogger" for cls in type(logger).__mro__)
 
 
 def _local_text(path: Any) -> str | None:
@@ -88,8 +98,9 @@ def _run_name(logger: Any, save_dir: str) -> str | None:
         if not relative.startswith(".."):
             return Path(relative).as_posix()
         return Path(log_dir).name
-    parts = [str(part) for part in (logger.name, logger.version) if part not in (None, "")]
-    return "/".join(parts) or None
+    if logger.version in (None, ""):
+        return None  # a name alone is that of many runs
+    return "/".join(str(part) for part in (logger.name, logger.version) if part not in (None, ""))
 
 
 def _fresh_name() -> str:
@@ -107,11 +118,19 @@ def data_parallel_size(trainer: Any) -> int:
 
 def why_not_recorded(trainer: Any) -> str | None:
     """A sentence if the validations of this fit measure nothing that a scaling law speaks of, else None."""
-    if trainer.overfit_batches > 0:
-        return "with `overfit_batches` Lightning validates on the training data."
     if not trainer.enable_validation:
         return "it has no validation. Give the module a `validation_step` and the Trainer validation data."
     return None
+
+
+def validates_fit(trainer: Any) -> bool:
+    """Whether the validation under way belongs to `fit`, and is no sanity check."""
+    return bool(trainer.state.fn == "fit" and not trainer.sanity_checking)
+
+
+def ends_epoch(trainer: Any) -> bool:
+    """Whether the last batch of the epoch was trained on, so that a validation under way is its last."""
+    return bool(trainer.fit_loop.epoch_loop.batch_progress.is_last_batch)
 
 
 def size_doubt(trainer: Any, counter: BatchCounter) -> str | None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from foretrain.findings import ANNEALED, AS_PLANNED, NOT_ANNEALED
 from foretrain.report import NamedProjection, Report
+
+log = logging.getLogger(__name__)
 
 LEVEL = "0.9"
 FACTORS = ("2x", "10x", "100x")
@@ -50,7 +53,8 @@ def scalar_names(
     stems = [*data[: len(FACTORS)], *(["end"] if planned else []), *data[len(FACTORS) :]]
     stems += [f"{short(target)}_params" for target in target_params]
     names = [f"projected_{stem}" for stem in stems] + [f"annealed_{stem}" for stem in data if annealed]
-    return (*(f"scaling/{name}{end}" for name in names for end in ("", "_lower", "_upper")), OFF_CURVE, STALE)
+    projected = (f"scaling/{name}{end}" for name in names for end in ("", "_lower", "_upper"))
+    return (*projected, OFF_CURVE, STALE, f"scaling/{axis}")
 
 
 def anneals(report: Report) -> bool:
@@ -87,6 +91,8 @@ def scalars(report: Report, targets: Sequence[float], target_params: Sequence[fl
         for target in target_params:
             if projection.params is not None and _same(projection.params, target):
                 found |= _triple(f"{short(target)}_params", projection)
+    if found and report.points:
+        found[f"scaling/{report.axis}"] = report.points[-1][0]
     if found:
         found[OFF_CURVE] = float(any(flag.kind.value == ABOVE_FAMILY for flag in report.flags))
         found[STALE] = float(bool(report.stale))
@@ -162,17 +168,51 @@ def tell(loggers: Iterable[Any], values: dict[str, float], step: int) -> list[st
     return _serve(loggers, lambda logger: logger.log_metrics(values, step=step)) if values else []
 
 
-def show(loggers: Iterable[Any], report: Report, step: int) -> list[str]:
-    """Writes the report into the event file of every logger that has one; as `tell`."""
+def introduce(loggers: Iterable[Any], prefix: str, axis: str) -> None:
+    """Makes the amount of data the x axis of our scalars, where a logger lets a metric have one of its own.
+
+    It is to be called before the first scalars are told, once: what a logger has made of a name by then
+    stays. A logger's `experiment` may call a server, so it is asked for only where the scalars themselves
+    are about to.
+
+    Args:
+        loggers: The Trainer's loggers.
+        prefix: Start of the scalars' names.
+        axis: Name of the data axis; the scalar `<prefix><axis>` tells the amount.
+    """
+    for logger in loggers:
+        try:
+            if not _has_directory(logger):
+                logger.experiment.define_metric(f"{prefix}*", step_metric=f"{prefix}{axis}")
+        except Exception:  # most have no such method, and of what fails `tell` will say
+            log.debug("%s has no x axis for scalars.", type(logger).__name__, exc_info=True)
+
+
+def _has_directory(logger: Any) -> bool:
+    """Whether a logger writes files into a directory of the run, rather than to a service."""
+    return getattr(logger, "log_dir", None) is not None
+
+
+def show(loggers: Iterable[Any], report: Report, step: int, label: str = "") -> list[str]:
+    """Writes the report into the event file of every logger that has one; as `tell`.
+
+    Args:
+        loggers: The Trainer's loggers.
+        report: The report.
+        step: The step of now.
+        label: What follows the metric in the report's tag.
+    """
     try:
         from foretrain.tensorboard.summary import supports, write_report
     except ImportError:  # no TensorBoard here, so there is no writer of its kind either
         return []
 
     def write(logger: Any) -> None:
+        if not _has_directory(logger):
+            return  # its `experiment` may call a server, which has no use for the report
         writer = getattr(logger, "experiment", None)
         if supports(writer):
-            write_report(writer, report, step)
+            write_report(writer, report, step, label)
 
     return _serve(loggers, write)
 

@@ -93,12 +93,26 @@ def _flops(settings: Settings, counts: Counts) -> float | None:
     return None if counts.params is None or not used else float(FLOPS_PER_PARAMETER * counts.params * used)
 
 
-def missing(metric: str, logged: Iterable[str]) -> str:
-    """What is said when the metric is not there: what is."""
+def missing(metric: str, logged: Iterable[str], *, by_step: bool = False) -> str:
+    """What is said when the metric is not there: what is, or that it was logged by step alone."""
+    if by_step:
+        return (
+            f"ScalingLawMonitor expects the metric `{metric}` once for a whole validation, but it was logged "
+            "by step alone: log it with `on_epoch=True`."
+        )
     names = ", ".join(sorted(logged)) or "none"
     return (
         f"ScalingLawMonitor expects the metric `{metric}`, which was not logged in this validation. "
         f"Logged are: {names}. Pass one of them as `monitor`."
+    )
+
+
+def logged_outside(metric: str) -> str:
+    """What is said when the metric is there, but not logged when a validation measures."""
+    return (
+        f"ScalingLawMonitor expects the metric `{metric}` from validation, but it was logged outside of it: "
+        "only what is logged by the batch before a validation, or as an epoch ends, is recorded. Log it in "
+        "validation to have every validation recorded."
     )
 
 
@@ -111,8 +125,10 @@ def conventions(trainer: Any, settings: Settings, counter: BatchCounter) -> dict
         "samples": counter.samples_rule,
         **({} if tokens is None else {"tokens": tokens}),
         "flops": flops if settings.flops_per_sample is None else "flops_per_sample",
-        "metric": settings.monitor,
+        "metric": settings.transform.name,
         "schedule": schedule_name(trainer),
+        # It trains on a few batches of the data on purpose, so it says nothing of other runs.
+        **({"data": f"overfit_batches={trainer.overfit_batches:g}"} if trainer.overfit_batches else {}),
     }
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable, Iterable
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
 from foretrain.lightning.counting import BatchCounter, count_parameters
-from foretrain.lightning.facts import Place, why_not_recorded
+from foretrain.lightning.facts import Place, validates_fit, why_not_recorded
 from foretrain.lightning.host import HostCallback, guarded, version_fault, warn
 from foretrain.lightning.recording import Recording
 from foretrain.lightning.resume import Past, begin_counts, choose_place, is_fresh
 from foretrain.lightning.schedule import RateRecorder
+from foretrain.lightning.scheme import name_among
 from foretrain.lightning.settings import Settings, as_numbers, as_path
 from foretrain.report import Report
 
@@ -31,6 +33,10 @@ class ScalingLawMonitor(HostCallback):
 
     Args:
         monitor: The metric, as the module logs it in validation.
+        mode: "min" for a metric that falls, such as a loss or an error rate; "max" for one that grows, such
+            as an accuracy, of which the law takes the error `bound - metric`.
+        bound: With `mode="max"` the best value the metric can have: 1 for fractions, 100 for percents. By
+            default 1.
         axis: What is taken as the amount of data: "tokens", "samples", "unique_samples", "flops", "steps" or
             "epochs". By default tokens where they are known, else samples.
         targets: Amounts of data to project to, in the axis, beside 2, 10 and 100 times what was seen.
@@ -47,6 +53,8 @@ class ScalingLawMonitor(HostCallback):
             samples).
         fit: Whether projections are made; observations are recorded in any case.
         final_wait: Most seconds to wait for the last projection when the fit ends.
+        name: What sets this monitor apart from others of the same Trainer, in the names of its scalars and
+            in checkpoints. By default what they differ in.
 
     Attributes:
         settings: The arguments, checked.
@@ -65,6 +73,8 @@ class ScalingLawMonitor(HostCallback):
         self,
         monitor: str = "val_loss",
         *,
+        mode: Literal["min", "max"] = "min",
+        bound: float | None = None,
         axis: str | None = None,
         targets: Iterable[float] = (),
         target_params: Iterable[float] = (),
@@ -78,6 +88,7 @@ class ScalingLawMonitor(HostCallback):
         flops_per_sample: float | None = None,
         fit: bool = True,
         final_wait: float = 10.0,
+        name: str | None = None,
     ) -> None:
         super().__init__()
         self.settings = Settings(
@@ -94,9 +105,12 @@ class ScalingLawMonitor(HostCallback):
             flops_per_sample=flops_per_sample,
             fit=fit,
             final_wait=final_wait,
+            mode=mode,
+            bound=bound,
+            name=name,
         )
         self.report: Report | None = None
-        self._key = str(self._generate_state_key(monitor=monitor, axis=axis))
+        self._key = str(self._generate_state_key(**self.settings.identity))
         self._counter = BatchCounter(batch_size_fn, length_fn)
         self._size: tuple[int, int] | None = None
         self._place: Place | None = None
@@ -125,7 +139,7 @@ class ScalingLawMonitor(HostCallback):
 
     @property
     def state_key(self) -> str:
-        """Apart for every metric and axis, so that several monitors can be in one checkpoint."""
+        """Apart for what monitors of one Trainer differ in, so that all can be in one checkpoint."""
         return self._key  # a profiler asks for it around every hook, of which a step has a dozen
 
     def warn_once(self, key: str, message: str) -> None:
@@ -150,6 +164,15 @@ class ScalingLawMonitor(HostCallback):
 
     def _past(self) -> Past | None:
         return None if self._place is None else Past(self._place.run, *self._counter.read())
+
+    @guarded
+    def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Takes up the counts that another monitor of the run left, where none is as this one is now."""
+        # A run goes on counting when it is resumed with another metric, axis or study.
+        states = checkpoint.get("callbacks") or {}
+        ours = [state for key, state in states.items() if str(key).startswith(f"{type(self).__qualname__}{{")]
+        if ours and self._key not in states:
+            self.load_state_dict(ours[0])
 
     @guarded
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -195,24 +218,28 @@ class ScalingLawMonitor(HostCallback):
             self.warn_once("not recorded", f"ScalingLawMonitor records nothing in this run: {reason}")
             return
         self._trainer = weakref.ref(trainer)
-        self._place = choose_place(trainer, self.settings, past)
-        # Told also where nothing was resumed: it sets the run apart from what an earlier one left behind.
-        origin = self._place.run if past is None else past.run
-        uncounted = begin_counts(trainer, self._counter, past)
-        if past is not None:
-            self._rates = RateRecorder.from_state(rates, int(trainer.global_step))
         size = count_parameters(pl_module)
         # More than at `setup` where the model was built since; less where each process now holds a shard.
         if size is not None and (self._size is None or size[1] >= self._size[1]):
             self._size = size
+        monitors = [callback for callback in trainer.callbacks if isinstance(callback, ScalingLawMonitor)]
+        names = name_among(self.settings, [monitor.settings for monitor in monitors])
+        self._place = choose_place(trainer, self.settings, past)
+        if not self._place.named and past is None:  # monitors of one fit speak of one run
+            running = [m._recording.place.run for m in monitors if m._recording is not None]
+            self._place = replace(self._place, run=[*running, self._place.run][0])
+        if past is not None:
+            self._rates = RateRecorder.from_state(rates, int(trainer.global_step))
         self._recording = Recording(
             self.settings,
             self._counter,
             self._rates,
             place=self._place,
-            continues={"run": origin, "step": int(trainer.global_step)},
-            uncounted=uncounted,
+            # Told also where nothing was resumed: it sets the run apart from what an earlier one left behind.
+            continues={"run": (past or self._place).run, "step": int(trainer.global_step)},
+            uncounted=begin_counts(trainer, self._counter, past),
             size=self._size,
+            names=names,
             warn_once=self.warn_once,
         )
 
@@ -232,19 +259,40 @@ class ScalingLawMonitor(HostCallback):
             return
         counter = self._counter
         counter.add(batch)
+        if recording.by_batch:
+            recording.look(trainer)
         if counter.batches == 1:
             recording.first_batch(trainer)
+        elif counter.batches == 2:
+            recording.second_batch(trainer)
         elif not counter.batches % POLL_EVERY and recording.due:
             self._adopt(recording, trainer)
+
+    @guarded
+    def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
+        """Looks at the metric as it was before, which tells whether this validation logs it."""
+        if self._recording is not None and validates_fit(trainer):
+            self._recording.validating(trainer)
 
     @guarded
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         """Records the metric, asks for a fit, and logs what an earlier one found."""
         recording = self._recording
-        if recording is None or trainer.sanity_checking or trainer.state.fn != "fit":
-            return
-        recording.validated(trainer, pl_module)
-        self._adopt(recording, trainer)
+        if recording is not None and validates_fit(trainer):
+            recording.validated(trainer, pl_module)
+            self._adopt(recording, trainer)
+
+    @guarded
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """Counts what the epoch used, for a metric that the module logs only now, after this hook."""
+        if self._recording is not None:
+            self._recording.epoch_ends(trainer, pl_module)
+
+    @guarded
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        """Records what the module logged when the last epoch ended."""
+        if self._recording is not None:
+            self._recording.epoch_ended(trainer)
 
     @guarded
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
@@ -257,6 +305,7 @@ class ScalingLawMonitor(HostCallback):
         """Waits a little for the last projection, says it, and closes."""
         try:
             if self._recording is not None:
+                self._recording.epoch_ended(trainer)
                 self._adopt(self._recording, trainer, wait=self.settings.final_wait)
                 self._recording.say_last()
         finally:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-from torch import Tensor
-
+from foretrain.axes import Counts
 from foretrain.lightning import measure
 from foretrain.lightning.counting import BatchCounter, count_parameters
-from foretrain.lightning.facts import Place, size_doubt
+from foretrain.lightning.facts import Place, ends_epoch, size_doubt
 from foretrain.lightning.host import guarded, inform
 from foretrain.lightning.logging import say
+from foretrain.lightning.metric import MetricWatch, logged_by_step
 from foretrain.lightning.schedule import RateRecorder
+from foretrain.lightning.scheme import Names
 from foretrain.lightning.session import Session
 from foretrain.lightning.settings import Settings
 from foretrain.observation import ScheduleUpdate
@@ -32,10 +34,12 @@ class Recording:
         continues: The run and step that this fit goes on from.
         uncounted: Batches that were trained on before and that nobody counted.
         size: Parameters of the whole model, trainable and all; None while some are not yet made.
+        names: Under which names reports are logged.
         warn_once: Warns, unless it already did so under a key.
 
     Attributes:
         session: The store and the fitter, from the first observation on.
+        by_batch: Whether training logs the metric, so that each batch must be looked at.
     """
 
     def __init__(
@@ -48,6 +52,7 @@ class Recording:
         continues: dict[str, Any],
         uncounted: int,
         size: tuple[int, int] | None,
+        names: Names,
         warn_once: Callable[[str, str], None],
     ) -> None:
         self.settings = settings
@@ -60,7 +65,13 @@ class Recording:
         self._continues = continues
         self._uncounted = uncounted
         self._size = size
-        self._metric: Any = None
+        self._names = names
+        self._watch = MetricWatch(settings.monitor)
+        self.by_batch = False
+        self._fresh = False  # whether the batch before the validation under way logged the metric
+        self._awaited = False  # whether a validation of this epoch went by without the metric
+        self._late: Counts | None = None  # what the epoch had used when it ended, where it is awaited
+        self._found = False  # whether any validation logged the metric
 
     @property
     def due(self) -> bool:
@@ -81,38 +92,82 @@ class Recording:
         if doubt := size_doubt(trainer, counter):
             self.warn_once("batch size", doubt)
 
+    def second_batch(self, trainer: Any) -> None:
+        """Sees whether the first batch logged the metric, which only validation should."""
+        self._watch.note(trainer)
+        self.by_batch = self._watch.value is not None
+
+    def look(self, trainer: Any) -> None:
+        """Notes the metric as the batch before this one left it, where training logs it."""
+        self._watch.note(trainer)
+
+    def validating(self, trainer: Any) -> None:
+        """Notes what there is of the metric before a validation, and whether the last batch logged it."""
+        self._fresh = self._watch.renewed(trainer) and self.by_batch
+
     def validated(self, trainer: Any, module: Any) -> None:
         """Records the metric of a validation that ended, and asks for a fit."""
-        value = self._read_metric(trainer)
-        if value is not None:
-            self._record(trainer, module, value)
+        if self._watch.renewed(trainer) or self._fresh:
+            self._found, self._awaited = True, False
+            self._record(trainer, self._count(trainer, module))
+            return
+        self._awaited = True
+        outside = self.by_batch and not self._found
+        # A metric that is there was logged in training; by which batch, is seen from now on.
+        self.by_batch = self.by_batch or (not self._found and self._watch.value is not None)
+        if ends_epoch(trainer):
+            return  # it may yet be logged now that the epoch ends, after this hook
+        if self._watch.value is None:
+            self._miss(trainer)
+        elif outside:
+            self.warn_once("logged outside", measure.logged_outside(self.settings.monitor))
 
-    def _read_metric(self, trainer: Any) -> float | None:
-        metrics = trainer.callback_metrics
-        metric = metrics.get(self.settings.monitor)
-        if metric is None:
-            self.warn_once("missing metric", measure.missing(self.settings.monitor, metrics))
-            return None
-        if isinstance(metric, Tensor) and metric is self._metric:
-            return None  # still the value of an earlier validation: a fresh one is always a new tensor
-        self._metric = metric
-        return float(metric)
+    def epoch_ends(self, trainer: Any, module: Any) -> None:
+        """Counts what the epoch used, should the metric be logged now that it ends."""
+        if self._awaited:
+            self._late = self._count(trainer, module)
 
-    def _record(self, trainer: Any, module: Any, value: float) -> None:
-        settings, counter = self.settings, self.counter
+    def epoch_ended(self, trainer: Any) -> None:
+        """Records the metric if it was logged when the epoch ended, after a validation without it."""
+        counts, self._late, self._awaited = self._late, None, False
+        if counts is None:
+            return
+        if self._watch.renewed(trainer):
+            self._record(trainer, counts)
+        elif self._watch.value is None:
+            self._miss(trainer)
+        elif self.session is None:
+            self.warn_once("logged outside", measure.logged_outside(self.settings.monitor))
+
+    def _miss(self, trainer: Any) -> None:
+        name = self.settings.monitor
+        by_step = logged_by_step(trainer, name)
+        self.warn_once("missing metric", measure.missing(name, self._watch.names, by_step=by_step))
+
+    def _count(self, trainer: Any, module: Any) -> Counts:
         if self._size is None:
             self._size = count_parameters(module)  # lazy modules know their size by now
-        size = measure.model_size(settings, module, self._size)
-        counts = measure.count(trainer, settings, counter, size)
+        size = measure.model_size(self.settings, module, self._size)
+        return measure.count(trainer, self.settings, self.counter, size)
+
+    def _record(self, trainer: Any, counts: Counts) -> None:
+        settings, counter, transform = self.settings, self.counter, self.settings.transform
+        value = float(self._watch.value)
         if self.session is None:
             info = measure.describe(
                 trainer, settings, counter, counts, run=self.place.run, continues=self._continues
             )
-            self.session = Session(settings, self.place, info, settings.choose_axis(counts))
+            self.session = Session(settings, self.place, info, settings.choose_axis(counts), self._names)
         schedule = self._tell_rates(trainer)
-        observation = measure.observe(self.session.info, settings.monitor, value, counts, self.rates.rate)
+        observation = measure.observe(
+            self.session.info, transform.name, transform.error(value), counts, self.rates.rate
+        )
+        if transform.bound is not None:
+            observation = replace(observation, logged=value)
         self.session.keep(observation, schedule)
         self.session.ask()
+        if doubt := transform.doubt(value):
+            self.warn_once("bound", doubt)
         for what, fault in (counter.faults | self.session.faults()).items():
             self.warn_once(what, fault)
 

@@ -11,7 +11,17 @@ from typing import Any
 from foretrain.fitter import BackgroundFitter
 from foretrain.lightning.facts import Place
 from foretrain.lightning.host import warn
-from foretrain.lightning.logging import STALE, anneals, logging_step, scalar_names, scalars, show, tell
+from foretrain.lightning.logging import (
+    STALE,
+    anneals,
+    introduce,
+    logging_step,
+    scalar_names,
+    scalars,
+    show,
+    tell,
+)
+from foretrain.lightning.scheme import Names
 from foretrain.lightning.settings import Settings
 from foretrain.observation import Observation, RunInfo, ScheduleUpdate
 from foretrain.report import Report
@@ -32,13 +42,18 @@ class Session:
         settings: What the user asked for.
         place: Where observations are kept.
         info: The run.
+        axis: Name of the data axis.
+        names: Under which names reports are logged.
 
     Attributes:
         axis: Name of the data axis, fixed for the session.
     """
 
-    def __init__(self, settings: Settings, place: Place, info: RunInfo, axis: str) -> None:
+    def __init__(
+        self, settings: Settings, place: Place, info: RunInfo, axis: str, names: Names | None = None
+    ) -> None:
         self._settings = settings
+        self._names = names or Names()
         self.axis = axis
         self._fitter: BackgroundFitter | None = None
         self._raised: set[str] = set()
@@ -120,7 +135,8 @@ class Session:
         """
         values = scalars(report, self._settings.targets, self._settings.target_params)
         if report.stale:
-            values = {STALE: 1.0} if self._named else {}
+            x = f"scaling/{report.axis}"
+            values = {STALE: 1.0, **({x: values[x]} if x in values else {})} if self._named else {}
         if values and not self._named:
             # The first call names every scalar: a CSV file is written anew for each name that comes late.
             self._named = True
@@ -133,8 +149,9 @@ class Session:
                 annealed=anneals(report),
             )
             values = dict.fromkeys(names, math.nan) | values
+            introduce(trainer.loggers, self._names.prefix, report.axis)
         self._step = max(self._step, logging_step(trainer))
-        yield from tell(trainer.loggers, values, self._step)
+        yield from tell(trainer.loggers, self._names.of(values), self._step)
         self._newest = report
         yield from self.show(trainer)
         raised = {flag.kind.value: flag.message for flag in report.flags}
@@ -153,7 +170,7 @@ class Session:
         if self._newest is not None and self._newest is not self._written and due:
             self._shown, self._written = now, self._newest
             self._step = max(self._step, logging_step(trainer))
-            yield from show(trainer.loggers, self._newest, self._step)
+            yield from show(trainer.loggers, self._newest, self._step, self._names.report)
 
     def show_last(self, trainer: Any, state: str) -> Iterator[str]:
         """Writes the newest report once more, with how the run ended, which no fit could know.
@@ -163,7 +180,8 @@ class Session:
         """
         if self._newest is not None:
             self._step = max(self._step, logging_step(trainer))
-            yield from show(trainer.loggers, replace(self._newest, state=state), self._step)
+            last = replace(self._newest, state=state)
+            yield from show(trainer.loggers, last, self._step, self._names.report)
 
     def faults(self) -> dict[str, str]:
         """What does not work and why, by the part that failed."""

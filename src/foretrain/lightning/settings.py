@@ -11,9 +11,11 @@ from typing import Any
 
 from foretrain.axes import AXES, Counts
 from foretrain.lightning.counting import Count
+from foretrain.lightning.transform import Transform
 from foretrain.urls import as_root
 
 NOT_DATA = ("params", "params_total")  # they do not grow while one run trains
+DEFAULT_STUDY = "default"
 LEVELS = [0.5, 0.8, 0.9]
 
 
@@ -38,10 +40,14 @@ class Settings:
     flops_per_sample: float | None
     final_wait: float
     fit: bool
+    mode: str = "min"
+    bound: float | None = None
+    name: str | None = None
 
     def __post_init__(self) -> None:
         """Refuses what cannot be meant, in words."""
         _expect_name("monitor", self.monitor, 'name a metric that the module logs, such as "val_loss"')
+        Transform.of(self.monitor, self.mode, self.bound)
         data_axes = [name for name in AXES if name not in NOT_DATA]
         if self.axis is not None and self.axis not in data_axes:
             raise ValueError(
@@ -49,7 +55,7 @@ class Settings:
                 "choose what grows while the run trains, or leave it out."
             )
         _expect_name("study", self.study, "name the set of runs that are compared")
-        for name in ("run", "root"):
+        for name in ("run", "root", "name"):
             if getattr(self, name) is not None:
                 _expect_name(name, getattr(self, name), "leave it out to have it chosen")
         for name in ("batch_size_fn", "length_fn"):
@@ -70,11 +76,24 @@ class Settings:
                 "pass 0 not to wait for the last projection."
             )
 
+    @property
+    def transform(self) -> Transform:
+        """How the metric becomes an error."""
+        return Transform.of(self.monitor, self.mode, self.bound)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What sets a monitor apart from others of its Trainer, in checkpoints. Once written, it stays so."""
+        mode = {} if self.mode == "min" else {"mode": self.mode, "bound": self.transform.bound}
+        study = {} if self.study == DEFAULT_STUDY else {"study": self.study}
+        name = {} if self.name is None else {"name": self.name}
+        return {"monitor": self.monitor, "axis": self.axis, **mode, **study, **name}
+
     def question(self, run: str, axis: str) -> dict[str, Any]:
         """What is asked of the analysis."""
         return {
             "run": run,
-            "metric": self.monitor,
+            "metric": self.transform.name,
             "axis": axis,
             "targets": list(self.targets),
             "target_params": list(self.target_params),

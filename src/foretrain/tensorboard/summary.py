@@ -38,7 +38,7 @@ def supports(writer: Any) -> bool:
     return isinstance(directory, str) and all(callable(method) for method in methods)
 
 
-def write_report(writer: Any, report: Report, step: int) -> None:
+def write_report(writer: Any, report: Report, step: int, label: str = "") -> None:
     """Writes a report into the event file that a writer has open, and flushes it.
 
     TensorBoard keeps only a sample of a series of tensors, but always the newest: every report is therefore
@@ -49,6 +49,7 @@ def write_report(writer: Any, report: Report, step: int) -> None:
         report: The report.
         step: Step at which the report is adopted; never lower than before, since TensorBoard's fast loader
             drops what it has read above the step of a newcomer.
+        label: What follows the metric in the tag, so that several reports on one metric can stand together.
 
     Raises:
         ValueError: If the writer is not one of those.
@@ -67,7 +68,7 @@ def write_report(writer: Any, report: Report, step: int) -> None:
     refused: TypeError | None = None
     for module in _SUMMARY_MODULES:
         try:
-            summary = _summary(importlib.import_module(module).Summary(), report.metric, text)
+            summary = _summary(importlib.import_module(module).Summary(), report.metric + label, text)
         except ModuleNotFoundError:
             continue
         try:
