@@ -12,7 +12,16 @@ import foretrain
 ROOT = Path(foretrain.__file__).parent
 
 MAY_IMPORT = {
-    "": {"fitting", "frontier", "laws", "projection", "regions", "resampling", "run_projection"},  # lazily
+    "": {
+        "decisions",
+        "fitting",
+        "frontier",
+        "laws",
+        "projection",
+        "regions",
+        "resampling",
+        "run_projection",
+    },  # lazily
     "axes": set(),
     "laws": set(),
     "flags": set(),
@@ -36,6 +45,9 @@ MAY_IMPORT = {
     "family_model": {"laws", "fitting", "pairs", "uncertainty", "status"},
     "family": {"laws", "fitting", "pairs", "family_model", "status"},
     "frontier": set(),
+    "decisions": {
+        *("family", "family_model", "frontier", "inputs", "laws", "projection", "repeated", "status"),
+    },
     "resampling": {"laws", "fitting", "resampling_checks", "resampling_curve", "resampling_joint"},
     "resampling_checks": {"laws"},
     "resampling_curve": {"laws"},
@@ -142,7 +154,7 @@ MAY_IMPORT = {
 }
 """Modules, without the leading `foretrain.`; the packages of `WHOLE` have one row for all theirs."""
 
-WHOLE = ("cli", "importers", "laws", "lightning")
+WHOLE = ("cli", "decisions", "importers", "laws", "lightning")
 
 FRAMEWORKS = {
     "torch": ("lightning",),
@@ -216,7 +228,9 @@ def test_every_name_of_the_package_is_there_and_loads_no_framework():
     assert homes.split() == [
         "-",
         "foretrain.projection",
+        "foretrain.decisions.planner",
         "-",
+        "foretrain.decisions.planner",
         "foretrain.fitting",
         "foretrain.frontier",
         "foretrain.projection",

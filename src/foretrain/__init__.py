@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from foretrain.decisions import Planner, compute_multiplier
     from foretrain.fitting import fit
     from foretrain.frontier import fit_growth
     from foretrain.laws import LAWS
@@ -17,7 +18,9 @@ __version__ = "0.1.0.dev0"
 __all__ = [
     "LAWS",
     "Forecast",
+    "Planner",
     "__version__",
+    "compute_multiplier",
     "fit",
     "fit_growth",
     "forecast",
@@ -31,6 +34,8 @@ __all__ = [
 _HOMES = {
     "Forecast": "projection",
     "LAWS": "laws",
+    "Planner": "decisions",
+    "compute_multiplier": "decisions",
     "fit": "fitting",
     "fit_growth": "frontier",
     "forecast": "projection",

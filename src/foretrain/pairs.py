@@ -117,7 +117,7 @@ class PairAverage:
         return np.asarray(self.weights @ ((covariance @ relative) * relative).sum(axis=1))
 
 
-def average_pairs(x: Array, v: Array, w: Array) -> PairAverage:
+def average_pairs(x: Array, v: Array, w: Array, temper: float = TEMPER) -> PairAverage:
     """Solves for E, A and B at 28 x 28 pairs of exponents, and shares them out.
 
     At each pair the coefficients minimise `sum_i w_i (f_i / v_i - 1)^2` and are not negative; the normal
@@ -127,6 +127,7 @@ def average_pairs(x: Array, v: Array, w: Array) -> PairAverage:
         x: N and D of each point, shape (2, n), in any unit. Positive.
         v: The error there, shape (n,). Positive.
         w: What each point counts, shape (n,). Not negative, mean 1.
+        temper: Half as many as how many independent observations the points count for the exponents.
 
     Returns:
         The pairs whose share is not negligible.
@@ -145,7 +146,7 @@ def average_pairs(x: Array, v: Array, w: Array) -> PairAverage:
     solution = best_nonnegative(gram, moment, total)
     fitted = np.einsum("mk,mkl,ml->m", solution, gram, solution)
     fitted -= 2.0 * np.einsum("mk,mk->m", solution, moment)
-    log_share = -TEMPER * np.log(np.maximum(total + fitted, 0.0) / total + RESOLUTION**2)
+    log_share = -temper * np.log(np.maximum(total + fitted, 0.0) / total + RESOLUTION**2)
     log_share += log_prior(EXPONENTS[alpha], EXPONENTS[beta])
     share = np.exp(log_share - log_share.max())
     kept = share > NEGLIGIBLE

@@ -1,0 +1,160 @@
+"""Closed forms on the law `L(N, D) = E + A N^-alpha + B D^-beta`, for one set of parameters or many draws."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from foretrain.inputs import positive
+from foretrain.laws.law import Array
+from foretrain.repeated import R_D, effective_data
+
+FLOPS_PER_WEIGHT = 6.0
+"""Training FLOPs for each parameter and token: 2 forward, 4 backward (Kaplan et al. 2020, section 2.1)."""
+
+PLACES, ZOOMS = 48, 5
+"""Sizes, evenly spaced in ln N, among which a constrained optimum is looked for, and how often anew between
+the neighbours of the best: five times leave ln N within 1e-6 of a range of e^20."""
+
+WIDEST = 1e3
+"""With repeats the best size is looked for within this factor of the best one without."""
+
+
+@dataclass(frozen=True)
+class JointLaw:
+    """The law `E + A N^-alpha + B D^-beta` (Hoffmann et al. 2022, equation 2), or draws of it.
+
+    All methods work on every draw at once: results have the shape of the parameters, broadcast with the
+    arguments. What does not exist is infinite: the data needed for an error below the floor.
+
+    Attributes:
+        e: Irreducible error, in the metric's unit, shape (m,) or a number. Not negative.
+        a: Coefficient of size. Not negative, as is `b`.
+        alpha: Exponent of size. Positive, as is `beta`.
+        b: Coefficient of data.
+        beta: Exponent of data.
+
+    Example:
+        >>> law = JointLaw(e=1.8172, a=477.83, alpha=0.34731, b=2143.4, beta=0.36717)
+        >>> n, d = law.optimum(5.76e23)
+        >>> round(float(n) / 1e9), round(float(d) / 1e12, 1)
+        (73, 1.3)
+    """
+
+    e: ArrayLike
+    a: ArrayLike
+    alpha: ArrayLike
+    b: ArrayLike
+    beta: ArrayLike
+
+    def _values(self) -> tuple[Array, Array, Array, Array, Array]:
+        e, a, alpha, b, beta = (
+            np.asarray(v, dtype=float) for v in (self.e, self.a, self.alpha, self.b, self.beta)
+        )
+        return e, a, alpha, b, beta
+
+    def loss(self, n: ArrayLike, d: ArrayLike) -> Array:
+        """The law's value at size n and data d, in the metric's unit."""
+        e, a, alpha, b, beta = self._values()
+        return np.asarray(e + a * np.asarray(n, float) ** -alpha + b * np.asarray(d, float) ** -beta)
+
+    def gains(self, n: ArrayLike, d: ArrayLike) -> tuple[Array, Array]:
+        """By how much ln L falls for each unit of ln N, and of ln D, at one place.
+
+        Compute is proportional to N D, so these are also the gains of one unit of ln C spent on a bigger
+        model, or on more data; at the compute-optimal size they are equal.
+        """
+        _, a, alpha, b, beta = self._values()
+        level = self.loss(n, d)
+        return (
+            np.asarray(alpha * a * np.asarray(n, float) ** -alpha / level),
+            np.asarray(beta * b * np.asarray(d, float) ** -beta / level),
+        )
+
+    def optimum(self, compute: ArrayLike, per: float = FLOPS_PER_WEIGHT) -> tuple[Array, Array]:
+        """The size and the data of least error for a budget (Hoffmann et al. 2022, equation 4).
+
+        Args:
+            compute: The budget, in FLOPs.
+            per: FLOPs for each parameter and unit of data: `C = per N D`.
+
+        Returns:
+            N and D. Where A or B is zero the optimum is at an end: N is 0 or infinite.
+        """
+        _, a, alpha, b, beta = self._values()
+        room = np.asarray(compute, float) / per
+        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+            log_n = (np.log(alpha * a) - np.log(beta * b) + beta * np.log(room)) / (alpha + beta)
+            n = np.exp(log_n)
+            return np.asarray(n), np.asarray(np.exp(np.log(room) - log_n))
+
+    def best_loss(self, compute: ArrayLike, per: float = FLOPS_PER_WEIGHT) -> Array:
+        """The least error that a budget allows, in the metric's unit."""
+        e, excess, power = self._frontier(per)
+        with np.errstate(over="ignore"):
+            return np.asarray(e + excess * np.asarray(compute, float) ** -power)
+
+    def compute_for(self, loss: ArrayLike, per: float = FLOPS_PER_WEIGHT) -> Array:
+        """The least compute for an error, at the best size for it; infinite where the floor forbids it."""
+        e, excess, power = self._frontier(per)
+        return _inverse(np.asarray(loss, float) - e, excess, power)
+
+    def data_for(self, loss: ArrayLike, n: ArrayLike) -> Array:
+        """The data with which a model of size n reaches an error; infinite where none suffice."""
+        e, a, alpha, b, beta = self._values()
+        return _inverse(np.asarray(loss, float) - e - a * np.asarray(n, float) ** -alpha, b, beta)
+
+    def size_for(self, loss: ArrayLike, d: ArrayLike) -> Array:
+        """The size that reaches an error on data d; infinite where none suffices."""
+        e, a, alpha, b, beta = self._values()
+        return _inverse(np.asarray(loss, float) - e - b * np.asarray(d, float) ** -beta, a, alpha)
+
+    def optimum_of_repeats(
+        self, compute: float, unique: float, per: float = FLOPS_PER_WEIGHT, r: float = R_D
+    ) -> tuple[Array, Array]:
+        """The size and the data seen of least error for a budget, where the data repeat beyond `unique`.
+
+        Data seen count as `repeated.effective_data` (Muennighoff et al. 2023, equation 5). Excess parameters
+        are not discounted, as they are there.
+
+        Returns:
+            N and the data seen, D, with `C = per N D`.
+        """
+        positive("compute", [compute]), positive("unique", [unique])
+        free, _ = self.optimum(compute, per)
+        centre = np.log(np.clip(np.atleast_1d(free), 1.0, compute / per))
+        low, high = centre - np.log(WIDEST), centre + np.log(WIDEST)
+        steps = np.linspace(0.0, 1.0, PLACES)[:, None]
+        laws = JointLaw(*(np.atleast_1d(v) for v in self._values()))
+        for _ in range(ZOOMS):
+            places = low + (high - low) * steps
+            n = np.exp(places)
+            level = laws.loss(n, effective_data(compute / per / n, unique, r))
+            best = np.argmin(level, axis=0)
+            column = np.arange(best.size)
+            low, high = (
+                places[np.maximum(best - 1, 0), column],
+                places[np.minimum(best + 1, PLACES - 1), column],
+            )
+        size = np.exp(0.5 * (low + high)).reshape(np.shape(free))
+        return np.asarray(size), np.asarray(compute / per / size)
+
+    def _frontier(self, per: float) -> tuple[Array, Array, Array]:
+        """E, K and p of the least error for a budget, `E + K C^-p`."""
+        e, a, alpha, b, beta = self._values()
+        power = alpha * beta / (alpha + beta)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            log_g = (np.log(alpha * a) - np.log(beta * b)) / (alpha + beta)
+            excess = a * np.exp(-alpha * log_g) + b * np.exp(beta * log_g)
+        # Without a term of size (or of data) one that is as small as one likes costs nothing.
+        excess = np.where((a > 0) & (b > 0), excess, 0.0)
+        return e, excess * per**power, power
+
+
+def _inverse(left: Array, coefficient: Array, exponent: Array) -> Array:
+    """X with `coefficient x^-exponent = left`; infinite where left is not positive."""
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        x = np.exp((np.log(coefficient) - np.log(np.maximum(left, 0.0))) / exponent)
+    return np.asarray(np.where(left > 0, x, np.inf))
