@@ -50,6 +50,14 @@ BATCH = 8
 WIDTH = 32
 LOGGERS = ("lightning", "lightning.pytorch", "lightning.fabric", "pytorch_lightning")
 PAD = 192  # rows of the square matrices whose products fill a step
+BATCH_HOOKS = (
+    "on_train_batch_start",
+    "on_before_zero_grad",
+    "on_before_backward",
+    "on_after_backward",
+    "on_before_optimizer_step",
+    "on_train_batch_end",
+)
 PADDING, PADDED = torch.full((2, PAD, PAD), 1.0 / PAD)  # one place in memory for all trainers
 
 
@@ -281,42 +289,53 @@ def run_relay(
     return runners
 
 
-def hook_costs(pl: Any, calls: int) -> dict[str, tuple[float, float]]:
-    """Microseconds of our own per-batch hooks, median and least over blocks, by kind of batch."""
-    ids = torch.ones(BATCH, 128, dtype=torch.long)
-    batches = {
-        "a tensor": ids,
-        "a pair": [ids, ids],
-        "input_ids": {"input_ids": ids},
-        "input_ids and attention_mask": {"input_ids": ids, "attention_mask": ids},
-    }
-    found: dict[str, tuple[float, float]] = {}
+def hook_costs(pl: Any, products: int, batches: int, relays: int) -> dict[str, np.ndarray]:
+    """Microseconds that each callback takes of a batch, over all the hooks of a batch, by name.
 
-    class Probe(pl.Callback):  # type: ignore[name-defined, misc]
-        def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
-            for kind, batch in batches.items():
-                monitor._counter.start()
-                blocks = []
-                for _ in range(21):
-                    start = time.perf_counter()
-                    for _ in range(calls):
-                        monitor.on_train_batch_end(trainer, module, None, batch, 0)
-                    blocks.append((time.perf_counter() - start) / calls * 1e6)
-                found[f"on_train_batch_end, {kind}"] = (statistics.median(blocks), min(blocks))
-            optimizer = trainer.optimizers[0]
-            blocks = []
-            for _ in range(21):
-                start = time.perf_counter()
-                for _ in range(calls):
-                    monitor.on_before_optimizer_step(trainer, module, optimizer)
-                blocks.append((time.perf_counter() - start) / calls * 1e6)
-            found["on_before_optimizer_step"] = (statistics.median(blocks), min(blocks))
+    All callbacks hang in one trainer, between stamps that read the clock, so each is charged with what
+    Lightning spends on calling it, in the same batches and after the same training step, which leaves the
+    caches as cold as in daily use. Their order is drawn anew for each of the trainers.
 
-    monitor = ScalingLawMonitor(fit=False)
-    with tempfile.TemporaryDirectory() as root:
-        trainer = make_trainer(pl, root, [monitor, Probe()], 1)
-        trainer.fit(make_module(pl, 0), make_loader(VALIDATE_EVERY), make_loader(2))
-    return found
+    Returns:
+        By name of the callback, shape (relays, batches).
+    """
+    stamps: list[int] = []
+
+    def stamp(self: Any, *_: Any) -> None:
+        stamps.append(time.perf_counter_ns())
+
+    body: dict[str, Any] = {name: stamp for name in BATCH_HOOKS}
+    Stamp = type("Stamp", (pl.Callback,), body)
+    names = ["an empty callback", "ScalingLawMonitor", "LearningRateMonitor", "ThroughputMonitor"]
+    found: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    for relay in range(relays):
+        order = [names[i] for i in np.random.default_rng(relay).permutation(len(names))]
+        callbacks = [Stamp()]
+        for name in order:
+            callbacks += [*variants(pl)[name](), Stamp()]
+        with tempfile.TemporaryDirectory() as root:
+            trainer = make_trainer(pl, root, callbacks, WARM_UP * VALIDATE_EVERY + batches)
+            loader = make_loader(WARM_UP * VALIDATE_EVERY + batches)
+            stamps.clear()
+            trainer.fit(make_module(pl, products), loader, make_loader(2))
+        calls = np.reshape(stamps, (-1, len(BATCH_HOOKS), len(order) + 1))
+        spent = np.diff(calls, axis=-1).sum(axis=1)[WARM_UP * VALIDATE_EVERY :] / 1e3
+        for name, column in zip(order, spent.T, strict=True):
+            found[name].append(column)
+    return {name: np.array(columns) for name, columns in found.items()}
+
+
+def tell_hook_costs(costs: dict[str, np.ndarray]) -> None:
+    """Prints what each callback takes of a batch, beside the cheaper of Lightning's own two."""
+    real = min(("LearningRateMonitor", "ThroughputMonitor"), key=lambda name: float(costs[name].mean()))
+    print(
+        f"\nMicroseconds of a batch in all hooks of a callback, over {costs[real].size} batches; {real} "
+        "is the cheaper of Lightning's own two"
+    )
+    print(f"{'':20}{'median':>9}{'mean':>9}{'mean / ' + real:>36}")
+    for name, spent in costs.items():
+        ratio = interval(spent, costs[real], lambda ours, theirs: ours.mean(-1) / theirs.mean(-1))
+        print(f"{name:20}{np.median(spent):9.2f}{spent.mean():9.2f}{ratio:>36}")
 
 
 def own_share(pl: Any, products: int, steps: int) -> tuple[float, dict[str, float]]:
@@ -460,9 +479,9 @@ def main(arguments: list[str] | None = None) -> None:
         names = [name for name in names if name in {*names[:2], *options.only}]
     for step_ms in options.step_ms:
         compare(pl, step_ms, names, options.relays, options.stretches, console)
-    print(f"\n{'own time of a hook, microseconds':46}{'median':>9}{'least':>9}")
-    for hook, (median, least) in hook_costs(pl, 100 if options.quick else 2000).items():
-        print(f"{hook:46}{median:9.2f}{least:9.2f}")
+    products = max(1, round(options.step_ms[0] / 1e3 / max(time_products(50) / 50, 1e-9)))
+    few = options.quick
+    tell_hook_costs(hook_costs(pl, products, 50 if few else 500, 2 if few else options.relays))
 
 
 if __name__ == "__main__":
