@@ -129,7 +129,7 @@ def test_every_hook_is_guarded(pl, tmp_path, monkeypatch, hook):
     def broken(self, *args, **kwargs):
         raise MemoryError("injected")
 
-    assert hasattr(getattr(ScalingLawMonitor, hook), "__wrapped__")
+    assert getattr(ScalingLawMonitor, hook).__guarded__
     broken.__name__ = hook
     monkeypatch.setattr(ScalingLawMonitor, hook, guarded(broken))
     options = {"max_epochs": 2, "enable_checkpointing": True}
@@ -152,7 +152,33 @@ def test_no_hook_is_unguarded():
     told = {"state_dict", "state_key", "warn_once"}  # these only pass on, or are ours
     for name, method in vars(ScalingLawMonitor).items():
         if not name.startswith("_") and name not in told:
-            assert hasattr(method, "__wrapped__"), name
+            assert method.__guarded__, name
+
+
+@pytest.mark.parametrize(
+    ("hook", "work"), [("on_train_batch_end", "_counter"), ("on_before_optimizer_step", "_rates")]
+)
+def test_the_hooks_of_every_batch_guard_themselves(pl, tmp_path, hook, work):
+    class Broken:
+        def __getattr__(self, name):
+            raise MemoryError("injected")
+
+    class Breaks(pl.Callback):
+        def on_train_epoch_start(self, trainer, module):
+            whole.setdefault(work, getattr(monitor, work))
+            setattr(monitor, work, Broken())
+
+        def on_train_epoch_end(self, trainer, module):
+            setattr(monitor, work, whole[work])
+
+    whole = {}
+    monitor = ScalingLawMonitor(fit=False)
+    with pytest.warns(match=rf"ScalingLawMonitor failed in `{hook}` \(MemoryError: injected\)") as caught:
+        trainer = make_trainer(pl, tmp_path, [monitor, Breaks()], max_epochs=2)
+        trainer.fit(make_module(pl), loader(), loader())
+    assert len([w for w in caught if "ScalingLawMonitor failed" in str(w.message)]) == 1
+    assert trainer.state.finished
+    assert trainer.global_step == 10
 
 
 def test_warnings_as_errors_end_no_run(pl, tmp_path, monkeypatch, caplog):

@@ -93,15 +93,29 @@ def guarded(hook: Hook) -> Hook:
         try:
             return hook(self, *args, **kwargs)
         except Exception as error:
-            self.warn_once(
-                f"fault in {hook.__name__}",
-                f"ScalingLawMonitor failed in `{hook.__name__}` ({type(error).__name__}: {error}). "
-                "Training is not affected; observations or projections may be missing.",
-            )
-            log.debug("ScalingLawMonitor failed in `%s`", hook.__name__, exc_info=True)
+            hold_back(self, hook.__name__, error)
             return None
 
-    return cast(Hook, safe)
+    return guards_itself(cast(Hook, safe))
+
+
+def guards_itself(hook: Hook) -> Hook:
+    """Marks a hook that holds its exceptions back in its own body.
+
+    In every training step, where caches are cold, the frame of a wrapper costs as much as the work in it.
+    """
+    hook.__guarded__ = True  # type: ignore[attr-defined]
+    return hook
+
+
+def hold_back(monitor: Any, hook: str, error: Exception) -> None:
+    """Turns what went wrong in a hook into one warning."""
+    monitor.warn_once(
+        f"fault in {hook}",
+        f"ScalingLawMonitor failed in `{hook}` ({type(error).__name__}: {error}). "
+        "Training is not affected; observations or projections may be missing.",
+    )
+    log.debug("ScalingLawMonitor failed in `%s`", hook, exc_info=True)
 
 
 def version_fault(trainer: Any) -> str | None:

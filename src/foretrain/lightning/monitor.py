@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from foretrain.lightning.counting import BatchCounter, count_parameters
 from foretrain.lightning.facts import Place, validates_fit, why_not_recorded
-from foretrain.lightning.host import HostCallback, guarded, version_fault, warn
+from foretrain.lightning.host import HostCallback, guarded, guards_itself, hold_back, version_fault, warn
 from foretrain.lightning.recording import Recording
 from foretrain.lightning.resume import Past, begin_counts, choose_place, is_fresh
 from foretrain.lightning.schedule import RateRecorder
@@ -243,30 +243,36 @@ class ScalingLawMonitor(HostCallback):
             warn_once=self.warn_once,
         )
 
-    @guarded
+    @guards_itself
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
         """Takes the learning rate of this update: schedulers change it before validation."""
-        if self._recording is not None:
-            self._rates.take(trainer, optimizer)
+        try:
+            if self._recording is not None:
+                self._rates.take(trainer, optimizer)
+        except Exception as error:
+            hold_back(self, "on_before_optimizer_step", error)
 
-    @guarded
+    @guards_itself
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Counts the batch; the only work of ours on the training path."""
-        recording = self._recording
-        if recording is None:
-            return
-        counter = self._counter
-        counter.add(batch)
-        if recording.by_batch:
-            recording.look(trainer)
-        if counter.batches == 1:
-            recording.first_batch(trainer)
-        elif counter.batches == 2:
-            recording.second_batch(trainer)
-        elif not counter.batches % POLL_EVERY and recording.due:
-            self._adopt(recording, trainer)
+        """Counts the batch; with the learning rate, the only work of ours on the training path."""
+        try:
+            recording = self._recording
+            if recording is None:
+                return
+            counter = self._counter
+            counter.add(batch)
+            if recording.by_batch:
+                recording.look(trainer)
+            if counter.batches == 1:
+                recording.first_batch(trainer)
+            elif counter.batches == 2:
+                recording.second_batch(trainer)
+            elif not counter.batches % POLL_EVERY and recording.due:
+                self._adopt(recording, trainer)
+        except Exception as error:
+            hold_back(self, "on_train_batch_end", error)
 
     @guarded
     def on_validation_start(self, trainer: Any, pl_module: Any) -> None:

@@ -17,6 +17,8 @@ from foretrain.schedule import Schedule
 CLOSE = 1e-3  # how far, as a fraction of the peak rate, the rates used may be from the planned ones
 MOST_WAITING = 256  # rates that lie on a device, in memory until a validation waits for it anyway
 
+MOST_NOTED = 1024  # rates in memory until they are entered, should no validation come
+
 CHANGED, NO_RATE = "changed", "no rate"
 
 
@@ -39,6 +41,7 @@ class RateRecorder:
         self._drop()
 
     def _drop(self) -> None:
+        self._noted: list[tuple[int, float]] = []
         self._plan: Plan | None = None
         self._total: int | None = None
         self._due = True  # a plan is to be made at the next update
@@ -88,23 +91,38 @@ class RateRecorder:
     # On the training path
 
     def take(self, trainer: Any, optimizer: Any) -> None:
-        """Takes the rate of the update under way. Called once or more for each; waits for no device."""
+        """Takes the rate of the update under way. Called once or more for each; waits for no device.
+
+        Rates are only noted here: this runs in every training step, and what it touches lies in cold caches.
+        """
         if self._due:
             self._begin(trainer, optimizer)
-        step = self._steps.completed + 1
         groups = optimizer.param_groups if self._watched is None else self._watched.param_groups
         rate = -math.inf
         for group in groups:
             other = group["lr"]
             if type(other) is not float:
-                break
+                self._take_slowly(groups)
+                return
             if other > rate:
                 rate = other
-        else:
-            self._add(step, rate)
-            return
+        noted = self._noted
+        noted.append((self._steps.completed + 1, rate))
+        if len(noted) >= MOST_NOTED:
+            self._enter()
+
+    def _take_slowly(self, groups: list[dict[str, Any]]) -> None:
+        self._enter()
+        step = self._steps.completed + 1
         if (known := self._as_float(step, groups)) is not None:
             self._add(step, known)
+
+    def _enter(self) -> None:
+        """Enters the rates that were noted."""
+        noted = self._noted
+        for step, rate in noted:
+            self._add(step, rate)
+        noted.clear()
 
     def _add(self, step: int, rate: float) -> None:
         try:
@@ -148,6 +166,7 @@ class RateRecorder:
             self._every *= 2
 
     def _read_waiting(self) -> None:
+        self._enter()
         waiting, latest = self._waiting, self._latest
         self._waiting, self._latest, self._every = [], None, 1
         for step, rates in [*waiting, *([latest] if latest else [])]:
