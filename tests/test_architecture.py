@@ -122,13 +122,14 @@ MAY_IMPORT = {
     "fitter": {"process", "report"},
     "child": {"observation", "store", "report", "analysis"},
     "study_file": {"study_job", "study_points", "urls"},
+    "merging": {"observation", "reader", "record_file", "records"},
     "importers": {
         *("axes", "observation", "records", "schedule", "store", "url_store", "urls"),
         "tensorboard.events",  # reads TensorBoard's files, and loads TensorBoard only then
     },
     "cli": {
-        *("", "axes", "analysis", "findings", "importers", "mirror", "observation", "report", "store"),
-        *("study", "study_file", "study_job", "study_points", "urls"),
+        *("", "axes", "analysis", "findings", "importers", "merging", "mirror", "observation", "reader"),
+        *("record_file", "report", "store", "study", "study_file", "study_job", "study_points", "urls"),
     },
     "shards": set(),
     "lightning": {

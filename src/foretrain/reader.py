@@ -103,7 +103,7 @@ class StudyReader:
         return study
 
     def _update(self) -> bool:
-        found = _record_files(self._study_dir)
+        found = record_files(self._study_dir)
         gone = self._recordings.keys() - found.keys()
         for key in gone:
             del self._recordings[key]
@@ -113,7 +113,7 @@ class StudyReader:
         return changed
 
 
-def _record_files(study_dir: Path) -> dict[tuple[str, str], dict[str, os.stat_result]]:
+def record_files(study_dir: Path) -> dict[tuple[str, str], dict[str, os.stat_result]]:
     """A study's record files by folder and process: their paths, and what the file system says of each."""
     found: dict[tuple[str, str], dict[str, os.stat_result]] = {}
     for folder in _entries(study_dir):

@@ -64,7 +64,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], 
     """
     made = Table(title=visible(title))
     for place, column in enumerate(columns):
-        made.add_column(visible(column), justify="left" if place < left else "right")
+        made.add_column(visible(column), justify="left" if place < left else "right", overflow="fold")
     for row in rows:
         made.add_row(*(visible(cell) for cell in row))
     return made
