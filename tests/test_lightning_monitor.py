@@ -17,7 +17,6 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 from foretrain.flags import Flag, FlagKind
 from foretrain.lightning import ScalingLawMonitor
-from foretrain.lightning.counting import first_size
 from foretrain.report import JointReport, NamedProjection, Report
 from lightning_models import (
     FLAVOURS,
@@ -610,26 +609,3 @@ def test_it_imports_without_tensorboard():
         "assert not [n for n in sys.modules if n.startswith(('foretrain.laws', 'foretrain.analysis'))]"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
-
-
-def test_lightning_cli(pl, tmp_path, monkeypatch):
-    pytest.importorskip("jsonargparse")
-    cli = importlib.import_module(f"{pl.__name__}.cli")
-    config = {
-        "trainer": {
-            "default_root_dir": str(tmp_path),
-            "callbacks": {
-                "class_path": "foretrain.lightning.ScalingLawMonitor",
-                "init_args": {
-                    "targets": [1e6],
-                    "model_size": 100,
-                    "batch_size_fn": "foretrain.lightning.counting.first_size",
-                },
-            },
-        }
-    }
-    model = importlib.import_module(f"{pl.__name__}.demos.boring_classes").BoringModel
-    built = cli.LightningCLI(model, args=config, run=False)
-    (monitor,) = (c for c in built.trainer.callbacks if isinstance(c, ScalingLawMonitor))
-    assert monitor.settings.targets == (1e6,)
-    assert monitor.settings.batch_size_fn is first_size
