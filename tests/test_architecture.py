@@ -128,8 +128,9 @@ MAY_IMPORT = {
         "tensorboard.events",  # reads TensorBoard's files, and loads TensorBoard only then
     },
     "cli": {
-        *("", "axes", "analysis", "findings", "importers", "merging", "mirror", "observation", "reader"),
-        *("record_file", "report", "store", "study", "study_file", "study_job", "study_points", "urls"),
+        *("", "axes", "analysis", "comparison", "findings", "importers", "laws", "merging", "mirror"),
+        *("observation", "reader", "record_file", "records", "report", "store"),
+        *("study", "study_file", "study_job", "study_points", "urls"),
     },
     "shards": set(),
     "lightning": {

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
-from foretrain.analysis import Question, RunCurve, Shelf, analyze, continued_by
+from foretrain import __version__
+from foretrain.analysis import Question, Shelf, analyze
 from foretrain.axes import AXES
-from foretrain.cli.output import console, count, progress, visible
+from foretrain.cli.figures import draw, render
+from foretrain.cli.output import CommandError, console, count, progress, visible
 from foretrain.cli.output import table as make_table
+from foretrain.cli.page import page, section
 from foretrain.cli.roots import add_source, choose, read_studies, study_folders
+from foretrain.comparison import RunCurve, continued_by
 from foretrain.findings import ANNEALED, NOT_ANNEALED, record_line
+from foretrain.records import folder_name
 from foretrain.report import NamedProjection, Report
 from foretrain.store import Study
 
@@ -23,6 +27,8 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser("report", help="what the runs under a log directory say")
     add_source(parser)
     parser.add_argument("--json", action="store_true", help="one report a line, as JSON")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="also write one HTML file with pictures")
+    parser.add_argument("--png", type=Path, metavar="DIR", help="also write the pictures there")
     parser.set_defaults(run=run)
 
 
@@ -30,17 +36,42 @@ def run(args: argparse.Namespace) -> int:
     """Prints what the runs say; 1 where there are none."""
     with study_folders(args.log_dir) as folders:
         studies = read_studies(folders, args.log_dir, args.metric)
-        reports = [told for study in studies for told in _analyze(study, args.metric, args.axis)]
+        by_study = [_analyze(study, args.metric, args.axis) for study in studies]
+    by_study = [reports for reports in by_study if reports]
+    if args.html is not None or args.png is not None:
+        _write(args, by_study)
     if args.json:
-        for told in reports:
+        for told in (report for reports in by_study for report in reports):
             print(told.to_json())
         return 0
     screen = console()
-    screen.print(_table(reports))
-    for line in (_regions(reports), *_best(reports), _track(reports)):
-        if line:
+    for reports in by_study:
+        screen.print(make_table(_title(reports), _columns(reports), _rows(reports), left=2))
+        for line in _lines(reports):
             screen.print(visible(line, longest=10_000))
     return 0
+
+
+def _write(args: argparse.Namespace, by_study: Sequence[Sequence[Report]]) -> None:
+    """Writes the pictures, and the page that holds them."""
+    sections = []
+    try:
+        for reports in by_study:
+            figures = draw(reports)
+            if args.png is not None:
+                args.png.mkdir(parents=True, exist_ok=True)
+                among = f"{folder_name(reports[0].study)}-" if len(by_study) > 1 else ""
+                for name, figure in figures.items():
+                    (args.png / f"{among}{name}.png").write_bytes(render(figure, "png"))
+            if args.html is not None:
+                pictures = {name: render(figure, "svg") for name, figure in figures.items()}
+                sections.append(
+                    section(reports, _columns(reports), _rows(reports), _lines(reports), pictures)
+                )
+        if args.html is not None:
+            args.html.write_text(page(f"foretrain {__version__}: scaling laws", sections), encoding="utf-8")
+    except OSError as error:
+        raise CommandError(f"The report cannot be written: {error}.") from None
 
 
 def _analyze(study: Study, metric: str | None, axis: str | None) -> list[Report]:
@@ -53,23 +84,27 @@ def _analyze(study: Study, metric: str | None, axis: str | None) -> list[Report]
     ]
 
 
-def _table(reports: Sequence[Report]) -> Table:
+def _title(reports: Sequence[Report]) -> str:
     first = reports[0]
-    continued = {study: _continued(reports, study) for study in {report.study for report in reports}}
-    return make_table(
-        f"{first.metric} against {AXES[first.axis].unit}, projected with 90 % intervals",
-        ("run", "status", "parameters", first.axis, first.metric, "planned end", "at 10x"),
-        (_row(report, continued[report.study]) for report in reports),
-        left=2,
-    )
+    return f"{first.metric} against {AXES[first.axis].unit}, projected with 90 % intervals"
 
 
-def _continued(reports: Sequence[Report], study: str) -> dict[str, str]:
-    """The runs of a study that another one goes on from, and which."""
-    runs = [report for report in reports if report.study == study]
-    return continued_by(
-        [RunCurve(r.run, 0.0, r.points, past=r.past, finished=r.state == "finished") for r in runs]
+def _columns(reports: Sequence[Report]) -> tuple[str, ...]:
+    first = reports[0]
+    return "run", "status", "parameters", first.axis, first.metric, "planned end", "at 10x"
+
+
+def _lines(reports: Sequence[Report]) -> list[str]:
+    """What there is to say of all runs together."""
+    return [line for line in (_regions(reports), *_best(reports), _track(reports)) if line]
+
+
+def _rows(reports: Sequence[Report]) -> list[tuple[str, ...]]:
+    """A line a run; one that another run goes on from says so."""
+    continued = continued_by(
+        [RunCurve(r.run, 0.0, r.points, past=r.past, finished=r.state == "finished") for r in reports]
     )
+    return [_row(report, continued) for report in reports]
 
 
 def _row(report: Report, continued: Mapping[str, str]) -> tuple[str, ...]:
