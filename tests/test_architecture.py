@@ -133,6 +133,14 @@ MAY_IMPORT = {
         *("study", "study_file", "study_job", "study_points", "urls"),
     },
     "shards": set(),
+    "hestness_law": {"inputs", "laws"},
+    "hestness_runs": {"frontier", "inputs", "laws", "observation"},
+    "hestness_table": set(),
+    "hestness": {
+        *("frontier", "hestness_law", "hestness_runs", "hestness_table", "inputs", "laws", "observation"),
+        "regions",
+    },
+    "hestness_target": {"hestness", "hestness_law"},
     "lightning": {
         "shards",
         *("axes", "knots", "schedule", "observation", "store", "fitter", "report", "tensorboard.summary"),
