@@ -9,7 +9,7 @@ import pytest
 from foretrain.analysis import Question, RunCurve, analyze, joint_report
 from foretrain.axes import Counts
 from foretrain.cli import main
-from foretrain.comparison import continued_by, each_once, off_curve
+from foretrain.comparison import each_once, off_curve, resumed_as
 from foretrain.flags import FlagKind
 from foretrain.observation import Observation, RunInfo
 from foretrain.points import OTHERWISE, run_curve
@@ -122,41 +122,44 @@ def curve(run, xs, past=None, finished=False):
 def test_of_branches_every_measurement_counts_once():
     """Random trees of runs: what is left is every measurement of a line that came to something, once."""
     rng = np.random.default_rng(7)
-    for _ in range(300):
-        held, made, past, finished = {}, {}, {}, {}
-        for number in range(int(rng.integers(2, 7))):
+    given_up = 0
+    for _ in range(500):
+        held, past, finished, lines = {}, {}, {}, {}
+        for number in range(int(rng.integers(2, 8))):
             run, begin = f"r{number}", 0
-            held[run], past[run] = [], {}
+            held[run], past[run], lines[run] = [], {}, [run]
             if number and rng.random() < 0.8:
                 parent = f"r{rng.integers(number)}"
                 begin = int(rng.integers(1, 12))
                 held[run] = [point for point in held[parent] if point[0] <= begin]
-                shared = {**past[parent], parent: begin}
                 past[run] = {
                     name: max([x for x, _ in held[name] if x <= min(step, begin)], default=0)
-                    for name, step in shared.items()
+                    for name, step in {**past[parent], parent: begin}.items()
                 }
-            made[run] = [(x, number + x / 100) for x in range(begin + 1, begin + int(rng.integers(2, 9)))]
-            held[run] += made[run]
+                lines[run] = [*lines[parent], run]
+            held[run] += [(x, number + x / 100) for x in range(begin + 1, begin + int(rng.integers(2, 9)))]
             finished[run] = bool(rng.random() < 0.4)
-        curves = [curve(run, held[run], past[run], finished[run]) for run in held]
+        ends = {run: (held[run][-1][0], run) for run in held}
         left = {
-            run: max([past[other][run] for other in past if run in past[other]], default=None) for run in held
+            run: max([past[other][run] for other in held if run in past[other]], default=None) for run in held
         }
-        counted = {
-            point
-            for run in held
-            if left[run] is None or (finished[run] and held[run][-1][0] > left[run])
-            for point in held[run]
+        last = {run for run in held if left[run] is None or (finished[run] and ends[run][0] > left[run])}
+        passed = {
+            run
+            for run in last
+            if not finished[run]
+            and any(
+                lines[other][0] == lines[run][0] and other not in lines[run] and ends[other] > ends[run]
+                for other in last
+            )
         }
+        given_up += len(passed)
+        curves = [curve(run, held[run], past[run], finished[run]) for run in held]
         rng.shuffle(curves)
         found = [point for kept in each_once(curves) for point in kept.points]
-        assert sorted(found) == sorted(counted)
-        assert set(continued_by(curves)) == {
-            run
-            for run in held
-            if left[run] is not None and not (finished[run] and held[run][-1][0] > left[run])
-        }
+        assert sorted(found) == sorted({point for run in last - passed for point in held[run]})
+        assert set(resumed_as(curves)) == set(held) - last | passed
+    assert given_up > 100
 
 
 def test_points_that_are_cut_take_their_phases_along():
@@ -171,7 +174,7 @@ def test_points_that_are_cut_take_their_phases_along():
 def test_runs_that_name_each_other_are_kept():
     """Damaged headers could say so; neither can stand for the other."""
     circle = [curve("a", [(1, 2)], {"b": 1.0}), curve("b", [(1, 2)], {"a": 1.0})]
-    assert continued_by(circle) == {}
+    assert resumed_as(circle) == {}
     assert off_curve(circle[0], circle) is None
 
 
@@ -263,7 +266,7 @@ def test_the_tab_takes_a_resumed_run_once(told, below):
     joint = joint_report(curves)
     assert set(joint.runs) == truth
     view = law_view(entries, joint, metric="val_loss", axis=selection["axis"], exclude=())
-    assert view["left_out"] == [[f"{prefix}large", f"{prefix}large-again goes on from it"]]
+    assert view["left_out"] == [[f"{prefix}large", f"resumed as {prefix}large-again"]]
     # A reader who leaves the second part out does not get the first one back.
     assert {found.run for found in law_curves(entries, {f"{prefix}large-again"})} == truth - {
         f"{prefix}large-again"
@@ -300,7 +303,7 @@ def test_the_table_names_what_a_run_goes_on_in(tmp_path, capsys, monkeypatch):
     assert main(["report", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert (
-        [line for line in lines if "continued by" in line]
-        == [line for line in lines if line.startswith("│ large ") and "continued by large-again" in line]
+        [line for line in lines if "resumed as" in line]
+        == [line for line in lines if line.startswith("│ large ") and "resumed as large-again" in line]
         != []
     )

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from foretrain.axes import AXES
-from foretrain.comparison import RunCurve, comparable, continued_by, joint_report, off_curve, sound_runs
+from foretrain.comparison import RunCurve, comparable, joint_report, off_curve, resumed_as, sound_runs
 from foretrain.earlier import Shelf
 from foretrain.flags import Flag, FlagKind
 from foretrain.observation import Observation, RunRecord
@@ -18,7 +18,7 @@ from foretrain.report import Report
 from foretrain.run_analysis import analyze_run
 from foretrain.status import FitStatus
 
-__all__ = ["Question", "RunCurve", "Shelf", "analyze", "continued_by", "joint_report"]
+__all__ = ["Question", "RunCurve", "Shelf", "analyze", "joint_report", "resumed_as"]
 
 ONE_SIZE_DOUBT = "One model size only: nothing can be said about larger models."
 
@@ -47,8 +47,8 @@ def analyze(runs: Mapping[str, RunRecord], question: Question, shelf: Shelf | No
     ]
     others = comparable(own, known)
     left_out = len(known) - len(others)
-    continued = continued_by([*others, own])
-    others = sound_runs([curve for curve in others if curve.run not in continued])
+    resumed = resumed_as([*others, own])
+    others = sound_runs([curve for curve in others if curve.run not in resumed])
     flags = _flags(own, observations, others)
     planned = None if record.info.planned is None else AXES[question.axis].read(record.info.planned)
     flagged = any(flag.kind is FlagKind.ABOVE_FAMILY for flag in flags)

@@ -87,20 +87,35 @@ def comparable(own: RunCurve, others: Sequence[RunCurve]) -> list[RunCurve]:
     return [c for c in others if c.points and c.params > 0 and signature(c.conventions) == counted]
 
 
-def continued_by(curves: Sequence[RunCurve]) -> dict[str, str]:
-    """The runs that another one stands for, and which: a run goes on where the other was left.
+def resumed_as(curves: Sequence[RunCurve]) -> dict[str, str]:
+    """The runs that another one stands for, and which: what they trained was taken up again there.
 
-    The other one holds their points up to the checkpoint; what they measured beyond it belongs to weights
-    that were thrown away. A run that had finished beyond the checkpoint is none of them: there the other one
-    is a branch, and both came to something.
+    A run that goes on from a checkpoint of another holds its points up to there; what the other measured
+    beyond belongs to weights that were thrown away. So do, of runs that go on from one past, those that did
+    not finish and that another has passed: they were given up and resumed from an earlier checkpoint. Runs
+    that finished beyond what they share with others are none of them: there the others are branches, and all
+    came to something.
     """
+    if not any(curve.past for curve in curves):
+        return {}
     found: dict[str, str] = {}
     for curve in curves:
         on = [c for c in curves if curve.run in c.past and c.run not in curve.past and c.run != curve.run]
         reach = max((c.past[curve.run] for c in on), default=0.0)
         if on and not (curve.finished and curve.points and curve.points[-1][0] > reach):
-            found[curve.run] = max(on, key=lambda c: c.points[-1][0] if c.points else 0.0).run
+            found[curve.run] = max(on, key=_reached).run
+    last = [curve for curve in curves if curve.run not in found]
+    for curve in last:
+        passed = [c for c in last if c.run not in curve.past and _reached(c) > _reached(curve)]
+        passed = [c for c in passed if curve.shared(c) is not None]
+        if passed and not curve.finished:
+            found[curve.run] = max(passed, key=_reached).run
     return found
+
+
+def _reached(curve: RunCurve) -> tuple[float, int, str]:
+    """How far a run has come; equal ones in the order in which loggers number them."""
+    return curve.points[-1][0] if curve.points else 0.0, len(curve.run), curve.run
 
 
 def each_once(curves: Sequence[RunCurve]) -> list[RunCurve]:
@@ -108,10 +123,10 @@ def each_once(curves: Sequence[RunCurve]) -> list[RunCurve]:
 
     Left out are runs that another one stands for. Of branches that share a past, the first keeps it.
     """
-    continued = continued_by(curves)
+    resumed = resumed_as(curves)
     kept: list[RunCurve] = []
     for curve in curves:
-        if curve.run not in continued:
+        if curve.run not in resumed:
             own = curve.beyond(max((curve.shared(other) or 0.0 for other in kept), default=0.0))
             if own.points:
                 kept.append(own)

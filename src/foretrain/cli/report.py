@@ -15,7 +15,7 @@ from foretrain.cli.output import CommandError, console, count, progress, visible
 from foretrain.cli.output import table as make_table
 from foretrain.cli.page import page, section
 from foretrain.cli.roots import add_source, choose, read_studies, study_folders
-from foretrain.comparison import RunCurve, continued_by
+from foretrain.comparison import RunCurve, resumed_as
 from foretrain.findings import ANNEALED, NOT_ANNEALED, record_line
 from foretrain.records import folder_name
 from foretrain.report import NamedProjection, Report
@@ -100,18 +100,18 @@ def _lines(reports: Sequence[Report]) -> list[str]:
 
 
 def _rows(reports: Sequence[Report]) -> list[tuple[str, ...]]:
-    """A line a run; one that another run goes on from says so."""
-    continued = continued_by(
+    """A line a run; one that another run stands for says so."""
+    resumed = resumed_as(
         [RunCurve(r.run, 0.0, r.points, past=r.past, finished=r.state == "finished") for r in reports]
     )
-    return [_row(report, continued) for report in reports]
+    return [_row(report, resumed) for report in reports]
 
 
-def _row(report: Report, continued: Mapping[str, str]) -> tuple[str, ...]:
+def _row(report: Report, resumed: Mapping[str, str]) -> tuple[str, ...]:
     named = {p.name: p for p in report.projections}
     last = report.points[-1] if report.points else (float("nan"), float("nan"))
     flags = ", ".join(flag.kind.value for flag in report.flags)
-    status = f"continued by {continued[report.run]}" if report.run in continued else report.status
+    status = f"resumed as {resumed[report.run]}" if report.run in resumed else report.status
     return (
         report.run,
         f"flagged: {flags}" if flags else status,

@@ -94,14 +94,14 @@ def _track(item: Entry) -> list[int]:
 
 
 def law_curves(entries: Iterable[Entry], exclude: Collection[str]) -> list[RunCurve]:
-    """The runs that enter the law across the runs: of known size, not left out, and not continued by others.
+    """The runs that enter the law across the runs: of known size, not left out, and not resumed as another.
 
     Args:
         entries: The runs, as `chosen` gives them.
         exclude: Names of the runs to leave out.
     """
     entries = list(entries)
-    gone = {run for run, _ in _continued(entries)}
+    gone = {run for run, _ in _resumed(entries)}
     return [
         _curve(item, entries)
         for item in entries
@@ -143,13 +143,13 @@ def _listed_as(name: str, entry: Entry) -> str:
     return name.removeprefix(entry.kept_as.removesuffix(entry.run))
 
 
-def _continued(entries: Sequence[Entry]) -> list[tuple[str, str]]:
-    """The runs that another one goes on from and stands for, and which."""
+def _resumed(entries: Sequence[Entry]) -> list[tuple[str, str]]:
+    """The runs that another one stands for, and which."""
     if not any(item.past for item in entries) and len({item.kept_as for item in entries}) == len(entries):
         return []
-    from foretrain.analysis import continued_by
+    from foretrain.analysis import resumed_as
 
-    return list(continued_by([_curve(item, entries) for item in entries]).items())
+    return list(resumed_as([_curve(item, entries) for item in entries]).items())
 
 
 def law_view(
@@ -171,7 +171,7 @@ def law_view(
     if at_data is None:  # no law: show the errors where every run that may be compared has been
         lasts = [item.points[-1][0] for item in entries if item.points and item.run not in exclude]
         at_data = min(lasts, default=None)
-    used, continued = set(joint.runs), dict(_continued(entries))
+    used, resumed = set(joint.runs), dict(_resumed(entries))
     projections = [item for item in map(projection, joint.projections[:MAX_ITEMS]) if item is not None]
     view: dict[str, Any] = {
         "status": text(joint.status),
@@ -189,9 +189,9 @@ def law_view(
         ],
         "finals": [] if at_data is None else _finals(entries, at_data, used),
         "left_out": [
-            [item.run, _reason(item, exclude, continued)]
+            [item.run, _reason(item, exclude, resumed)]
             for item in entries
-            if item.run in exclude or item.run in continued or (used and item.run not in used)
+            if item.run in exclude or item.run in resumed or (used and item.run not in used)
         ],
         "law": None if joint.fit is None else text(joint.fit.law),
         "parameters": []
@@ -249,9 +249,9 @@ def _finals(entries: Sequence[Entry], at_data: float, used: Collection[str]) -> 
     return finals
 
 
-def _reason(item: Entry, exclude: Collection[str], continued: Mapping[str, str]) -> str:
-    if item.run in continued:
-        return f"{continued[item.run]} goes on from it"
+def _reason(item: Entry, exclude: Collection[str], resumed: Mapping[str, str]) -> str:
+    if item.run in resumed:
+        return f"resumed as {resumed[item.run]}"
     if item.run in exclude:
         return "flagged" if item.flagged else "not among the runs shown"
     if item.params is None:
