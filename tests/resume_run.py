@@ -1,5 +1,6 @@
 """A training that is killed and resumed in new processes; as a script it serves one attempt a line."""
 
+import contextlib
 import importlib
 import json
 import math
@@ -162,6 +163,7 @@ class Processes:
             [python, str(here)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
             text=True,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(path), "OMP_NUM_THREADS": "1"},
         )
@@ -184,10 +186,15 @@ def serve():
     import torch
 
     torch.set_num_threads(1)
+    warm = set()
     for line in sys.stdin:
         attempt = Attempt(**json.loads(line))
-        importlib.import_module(attempt.flavour)
-        importlib.import_module("torch.utils.tensorboard")
+        if attempt.flavour not in warm:
+            warm.add(attempt.flavour)
+            make(importlib.import_module(attempt.flavour), attempt)  # what this imports, no child needs to
+            for name in ("torch.utils.tensorboard", "s3fs"):
+                with contextlib.suppress(ImportError):
+                    importlib.import_module(name)
         log = Path(attempt.root, "log")
         log.parent.mkdir(parents=True, exist_ok=True)
         child = os.fork()

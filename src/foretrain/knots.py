@@ -44,8 +44,14 @@ class KnotBuilder:
         self._peak = self._slack = 0.0
 
     @classmethod
-    def resumed(cls, knots: Knots, tolerance: float) -> KnotBuilder:
-        """A builder that has come to the end of given knots, whose largest error is known."""
+    def resumed(cls, knots: Knots, tolerance: float, rate: float | None = None) -> KnotBuilder:
+        """A builder that has come to the end of given knots.
+
+        Args:
+            knots: The knots.
+            tolerance: Largest error of any rate.
+            rate: The last rate itself; the value of the last knot if None.
+        """
         builder = cls()
         if knots:
             builder._peak = max(value for _, value in knots)
@@ -54,6 +60,7 @@ class KnotBuilder:
             builder._knots = list(knots[:-1])
             builder._set_knot(*knots[-1])
             builder._step, builder._rate = knots[-1]
+            builder._rate = builder._rate if rate is None else rate
         return builder
 
     @property

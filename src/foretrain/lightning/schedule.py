@@ -75,7 +75,10 @@ class RateRecorder:
         """The rates used as plain values, as a checkpoint holds them."""
         self._read_waiting()
         knots = self._used.knots()
-        return Schedule.from_knots(knots, self._used.tolerance).to_json() if knots else {}
+        if not knots:
+            return {}
+        # The knots are only near the rates; a validation before the next update records the last one.
+        return {**Schedule.from_knots(knots, self._used.tolerance).to_json(), "rate": self._used.rate}
 
     @classmethod
     def from_state(cls, state: Any, step: int) -> RateRecorder:
@@ -85,7 +88,10 @@ class RateRecorder:
             schedule = Schedule.from_json(state)
         except ValueError:
             return recorder
-        recorder._used = KnotBuilder.resumed(cut(schedule.knots, last=step), schedule.tolerance)
+        knots, rate = cut(schedule.knots, last=step), state.get("rate")
+        near = schedule.end <= step and isinstance(rate, float) and bool(knots)
+        near = near and abs(rate - knots[-1][1]) <= schedule.tolerance * (1 + 1e-9)
+        recorder._used = KnotBuilder.resumed(knots, schedule.tolerance, rate if near else None)
         return recorder
 
     # On the training path
