@@ -1,17 +1,21 @@
 """What is counted in a batch, asked for at construction, and said to loggers: without a Trainer."""
 
 import math
+import pickle
 import types
-from collections import UserDict
+from collections import UserDict, namedtuple
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DistributedSampler, RandomSampler, SequentialSampler
 
 from foretrain.lightning import ScalingLawMonitor
-from foretrain.lightning.counting import BatchCounter, count_parameters, first_size, token_rule
-from foretrain.lightning.facts import find_place
+from foretrain.lightning.batches import all_tokens, attended_tokens, first_size, token_rule
+from foretrain.lightning.counting import BatchCounter
+from foretrain.lightning.distinct import unique_samples
+from foretrain.lightning.facts import find_place, size_doubt
 from foretrain.lightning.host import callback_bases, version_fault
 from foretrain.lightning.logging import OFF_CURVE, STALE, say, scalar_names, scalars, short
 from foretrain.report import JointReport, NamedProjection, Report
@@ -80,7 +84,50 @@ def test_tokens_of_a_batch(batch, rule, tokens):
     assert int(function(batch)) == tokens
 
 
-@pytest.mark.parametrize("batch", [IDS, (IDS, MASK), {"x": IDS}, {"input_ids": [1, 2]}, None])
+@dataclass
+class Texts:
+    input_ids: torch.Tensor
+    attention_mask: torch.Tensor | None = None
+
+
+@pytest.mark.parametrize(
+    ("batch", "rule", "tokens"),
+    [
+        (({"input_ids": IDS, "attention_mask": MASK}, X), "attention_mask", 3),
+        ([X, "text", {"input_ids": IDS}], "input_ids", 6),
+        ([{"input_ids": IDS, "attention_mask": MASK}] * 2, "attention_mask", 6),
+        # Where one has no mask all positions of all are counted: one rule for the batch.
+        (({"input_ids": IDS, "attention_mask": MASK}, {"input_ids": IDS}), "input_ids", 12),
+        (Texts(IDS), "input_ids", 6),
+        (Texts(IDS, MASK), "attention_mask", 3),
+        ((Texts(IDS, MASK), X), "attention_mask", 3),
+        (namedtuple("Named", "input_ids attention_mask")(IDS, MASK), "attention_mask", 3),
+    ],
+)
+def test_tokens_within_a_batch(batch, rule, tokens):
+    name, function = token_rule(batch)
+    assert name == rule
+    assert int(function(batch)) == tokens
+
+
+@pytest.mark.parametrize("function", [attended_tokens, all_tokens])
+def test_a_later_batch_without_tokens_is_refused(function):
+    with pytest.raises(ValueError, match="expected `input_ids`"):
+        function((X, X))
+
+
+def test_a_later_batch_without_a_mask_makes_tokens_unknown():
+    counter = BatchCounter()
+    counter.add({"input_ids": IDS, "attention_mask": MASK})
+    counter.add({"input_ids": IDS})
+    assert counter.read() == (4, None)
+    assert "expected `input_ids` with an `attention_mask` of the same shape" in counter.faults["tokens"]
+
+
+BAD = [IDS, (IDS, MASK), {"x": IDS}, {"input_ids": [1, 2]}, None, {"deep": {"input_ids": IDS}}, Texts]
+
+
+@pytest.mark.parametrize("batch", BAD)
 def test_other_batches_have_no_tokens(batch):
     assert token_rule(batch) is None
 
@@ -110,9 +157,8 @@ def test_functions_of_the_user_count():
         counter.add(object())
     assert counter.read() == (30, 42)
     assert counter.first == 5
-    assert (
-        "5 samples (batch_size_fn) and tokens (length_fn) in the first batch, times 2" in counter.describe()
-    )
+    assert counter.describe().startswith("ScalingLawMonitor counts 5 samples (batch_size_fn ")
+    assert counter.describe().endswith("in the first batch, times 2 processes.")
 
 
 def test_counts_go_on_with_another_number_of_processes():
@@ -146,24 +192,86 @@ def test_a_function_that_counts_nonsense_is_a_fault(bad):
     assert set(counter.faults) == {"samples", "tokens"}
 
 
+def test_several_loaders_are_counted_together():
+    counter = BatchCounter()
+    loaders = {"a": object(), "b": [object(), object()]}
+    counter.start(loader=loaders)
+    counter.add({"a": X, "b": [X[:2], torch.zeros(5)]})
+    counter.add({"a": None, "b": [X[:2], None]})
+    assert counter.read() == (17, None)
+    assert counter.first == 15
+    counter.add({"a": X, "b": ["?", X]})
+    assert counter.read()[0] == 19  # like the last one
+    assert "expected a tensor in the batch of every loader" in counter.faults["samples"]
+    assert pickle.loads(pickle.dumps(counter)).read() == (19, None)
+
+
+def test_the_sizes_of_several_loaders_are_compared_together():
+    def doubt(first, *sizes):
+        loaders = [types.SimpleNamespace(batch_size=size) for size in sizes]
+        trainer = types.SimpleNamespace(train_dataloader={"a": loaders}, num_training_batches=9)
+        counter = BatchCounter()
+        counter.start(loader=trainer.train_dataloader)
+        counter.first = first
+        return size_doubt(trainer, counter)
+
+    assert doubt(8, 5, 3) is None
+    assert doubt(8, 5, None) is None
+    assert "counts 8 samples in a batch, but the data loader's `batch_size` is 9" in doubt(8, 5, 4)
+
+
+def distinct(sampler, processes, *, size=4, length=20):
+    """The distinct samples after one epoch and after two, in so many processes."""
+    batches = math.ceil(len(sampler) / size)
+    loader = types.SimpleNamespace(
+        dataset=range(length), sampler=sampler, batch_size=size, batch_sampler=None
+    )
+    trainer = types.SimpleNamespace(
+        train_dataloader=loader, num_training_batches=batches, reload_dataloaders_every_n_epochs=0,
+        fit_loop=types.SimpleNamespace(total_batch_idx=batches - 1, batch_idx=batches - 1), current_epoch=0,
+        max_epochs=9, max_steps=-1,
+    )  # fmt: skip
+    counter = BatchCounter()
+    counter.start(processes=processes)
+    for batch in range(batches):
+        counter.add(torch.zeros(min(size, len(sampler) - batch * size)))
+    counter.began = (0, 0)
+    samples = counter.read()[0]
+    return [unique_samples(trainer, n * samples, counter) for n in (1, 2)]
+
+
+class Wrapper(DistributedSampler):
+    """Such as Lightning puts around a sampler of any kind."""
+
+
+DATA = range(20)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "processes", "known"),
+    [
+        (DistributedSampler(DATA, 2, 0), 2, [20, 20]),
+        (DistributedSampler(range(23), 2, 0), 2, [23, 23]),
+        (DistributedSampler(range(23), 2, 0, drop_last=True), 2, [22, None]),
+        (DistributedSampler(range(23), 2, 0, drop_last=True, shuffle=False), 2, [22, 22]),
+        (Wrapper(DATA, 2, 0), 2, [None, None]),
+        (DistributedSampler(DATA, 4, 0), 2, [None, None]),
+        # Without one of its own each process may draw the same.
+        (SequentialSampler(DATA), 2, [None, None]),
+        (RandomSampler(DATA), 2, [None, None]),
+        (SequentialSampler(DATA), 1, [20, 20]),
+    ],
+)
+def test_distinct_samples_in_several_processes(sampler, processes, known):
+    length = len(getattr(sampler, "dataset", DATA))
+    assert distinct(sampler, processes, length=length) == known
+
+
 def test_functions_that_raise_are_a_fault():
     counter = BatchCounter(lambda batch: 1 // 0, lambda batch: batch.no)
     counter.add(X)
     assert "ZeroDivisionError" in counter.faults["samples"]
     assert "returns the tokens of the whole batch" in counter.faults["tokens"]
-
-
-def test_parameters():
-    module = torch.nn.Module()
-    module.a = torch.nn.Linear(3, 3)
-    module.b = torch.nn.Linear(3, 3)
-    assert count_parameters(module) == (24, 24)
-    module.b.weight = module.a.weight
-    assert count_parameters(module) == (15, 15)
-    module.a.bias.requires_grad_(False)
-    assert count_parameters(module) == (12, 15)
-    module.c = torch.nn.LazyLinear(2)
-    assert count_parameters(module) is None
 
 
 @pytest.mark.parametrize(
@@ -183,7 +291,12 @@ def test_parameters():
         ({"batch_size_fn": 8}, "Expected `batch_size_fn` to be a function"),
         ({"length_fn": 8}, "Expected `length_fn` to be a function"),
         ({"model_size": 0}, "Expected `model_size` to be positive"),
+        ({"model_size": "embedding"}, 'pass "trainable", "total", "non_embedding", a number'),
         ({"flops_per_sample": math.nan}, "Expected `flops_per_sample` to be positive"),
+        (
+            {"flops_per_sample": "counted"},
+            "got 'counted': pass the training FLOPs of one sample, or \"measured\"",
+        ),
         ({"final_wait": -1}, "Expected `final_wait` to be a number of seconds"),
         ({"final_wait": math.inf}, "pass 0 not to wait"),
     ],
@@ -311,7 +424,7 @@ def test_scalars_have_fixed_names():
     assert found[OFF_CURVE] == 0.0
     assert "scaling/projected_10x" not in found
     assert "scaling/projected_10x_lower" in names
-    assert len(names) == len(set(names)) == 20
+    assert len(names) == len(set(names)) == 21
     assert not any("end" in name for name in scalar_names("tokens", [], [], planned=False))
     assert all(set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789_./-") for name in names)
 

@@ -555,7 +555,7 @@ def test_copies_at_any_time(pl, tmp_path):
     spy = fit(pl, tmp_path, scheduled(MAKERS["SequentialLR"]), monitor=monitor, callbacks=[Copier()])
     check(only_run(tmp_path), spy.used)
     state = copies[-1].state_dict()  # before the monitor counted the last batch
-    assert {**state, "samples": 160} == monitor.state_dict()
+    assert {**state, "samples": 160, "distinct": 40} == monitor.state_dict()
     for number, one in enumerate(copies, 2):
         state = one.state_dict()["schedule"]
         assert RateRecorder.from_state(state, 40).to_state()["knots"] == state["knots"]

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from foretrain.axes import AXES, Counts
 from foretrain.flags import Flag, FlagKind
 from foretrain.observation import Observation, RunInfo
+from foretrain.records import LineError, read_observation
 from foretrain.report import (
     MAX_REPORT_BYTES,
     Band,
@@ -44,22 +45,42 @@ def test_counts_refuse_what_cannot_be_a_count(name, value):
 
 
 def test_every_axis_reads_its_own_count():
-    counts = Counts(1, 2, 3.0, tokens=4, unique_samples=5, params=6, params_total=7, flops=8.0)
+    counts = Counts(
+        1, 2, 3.0, tokens=4, unique_samples=5, params=6, params_total=7, params_non_embedding=9,
+        density=0.5, flops=8.0,
+    )  # fmt: skip
     read = {name: axis.read(counts) for name, axis in AXES.items()}
     assert read == {
         "samples": 1, "steps": 2, "epochs": 3, "tokens": 4,
         "unique_samples": 5, "params": 6, "params_total": 7, "flops": 8,
+        "params_non_embedding": 9, "density": 0.5,
     }  # fmt: skip
     assert AXES["tokens"].read(Counts(1, 2)) is None
     assert all(axis.symbol and axis.unit for axis in AXES.values())
 
 
-@given(st.floats(), COUNTS)
-def test_observations_survive_json_whatever_was_measured(value, counts):
-    there = Observation("r", "m", value, counts, lr=0.1, attempt=3, time=1.5)
+RATES = st.none() | st.lists(st.floats(0, 10), min_size=1, max_size=3).map(tuple)
+
+
+@given(st.floats(), COUNTS, RATES)
+def test_observations_survive_json_whatever_was_measured(value, counts, rates):
+    there = Observation("r", "m", value, counts, lr=0.1, attempt=3, time=1.5, lrs=rates)
     text = json.dumps(there.to_json(), allow_nan=False)
     back = Observation.from_json(json.loads(text), run="r", attempt=3)
     assert back == there or (math.isnan(value) and math.isnan(back.value) and back.counts == counts)
+
+
+def test_records_of_earlier_versions_have_no_rates_by_group():
+    record = {"metric": "m", "value": 1.0, "counts": {"samples": 1, "steps": 1}, "lr": 0.1}
+    assert Observation.from_json(record, run="r") == Observation("r", "m", 1.0, Counts(1, 1), lr=0.1)
+
+
+@pytest.mark.parametrize("rates", ["0.1", 0.1, [0.1, "0.2"], [None], {"0": 0.1}, [True]])
+def test_rates_that_are_none_make_a_line_no_record(rates):
+    record = {"metric": "m", "value": 1.0, "counts": {"samples": 1, "steps": 1}, "lrs": rates}
+    with pytest.raises(LineError, match="not a record"):
+        read_observation(record, RunInfo("r"))
+    assert read_observation({**record, "lrs": [0.1, 0.2]}, RunInfo("r")).lrs == (0.1, 0.2)
 
 
 def test_run_info_survives_json():

@@ -16,8 +16,11 @@ class Counts:
         epochs: Passes over the training data, with the fraction of the one under way.
         tokens: Tokens seen, with repeats, over all processes; None where unknown.
         unique_samples: Distinct training examples seen; None where unknown.
-        params: Trainable parameters, tied ones once; None where unknown.
+        params: The size of the model as laws take it: trainable parameters, tied ones once, unless the run's
+            conventions say otherwise; None where unknown.
         params_total: All parameters, tied ones once; None where unknown.
+        params_non_embedding: All parameters but those of embeddings, tied ones once; None where unknown.
+        density: Fraction of the parameters that pruning masks have left; None where none are masked.
         flops: Training compute in floating-point operations; None where unknown.
 
     Raises:
@@ -31,6 +34,8 @@ class Counts:
     unique_samples: int | None = None
     params: int | None = None
     params_total: int | None = None
+    params_non_embedding: int | None = None
+    density: float | None = None
     flops: float | None = None
 
     def __post_init__(self) -> None:
@@ -82,6 +87,8 @@ AXES: dict[str, Axis] = {
         Axis("unique_samples", "U", "distinct training examples seen"),
         Axis("params", "N", "trainable parameters"),
         Axis("params_total", "N", "parameters"),
+        Axis("params_non_embedding", "N", "parameters outside embeddings"),
+        Axis("density", "d", "fraction of parameters kept"),
         Axis("flops", "C", "training FLOPs"),
         Axis("steps", "S", "optimizer steps"),
         Axis("epochs", "e", "passes over the training data"),

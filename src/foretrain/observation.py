@@ -68,6 +68,8 @@ class Observation:
             is then kept but never fitted.
         counts: What the run had used.
         lr: Learning rate of the last update, the largest over the parameter groups; None where unknown.
+        lrs: Learning rates of the last update, one for each parameter group, in the optimizer's order; None
+            where unknown, and in records of earlier versions.
         attempt: Which process of the run measured it.
         time: Seconds since 1970; for display only, never for order.
         logged: The metric as logged, where `value` is an error made of it; None where `value` is the metric.
@@ -81,6 +83,7 @@ class Observation:
     attempt: int = 1
     time: float | None = None
     logged: float | None = None
+    lrs: tuple[float, ...] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The record as plain JSON values; a value that JSON cannot hold becomes its name ("nan")."""
@@ -95,6 +98,8 @@ class Observation:
             number = getattr(self, name)
             if number is not None and math.isfinite(number):
                 record[name] = number
+        if self.lrs is not None and all(map(math.isfinite, self.lrs)):
+            record["lrs"] = list(self.lrs)
         return record
 
     @classmethod
@@ -109,6 +114,7 @@ class Observation:
             attempt=attempt,
             time=record.get("time"),
             logged=None if record.get("logged") is None else float(record["logged"]),
+            lrs=None if (rates := record.get("lrs")) is None else tuple(rates),
         )
 
 

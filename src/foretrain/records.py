@@ -191,6 +191,8 @@ def read_observation(data: dict[str, Any], info: RunInfo) -> Observation:
         _require(_is_number(value) or (isinstance(value, str) and value in _NOT_FINITE) or name not in data)
     _require("value" in data)
     _require(_is_number_or_none(data.get("lr")) and _is_number_or_none(data.get("time")))
+    rates = data.get("lrs")
+    _require(rates is None or (isinstance(rates, list) and all(map(_is_number, rates))))
     _check_counts(data.get("counts"))
     return Observation.from_json(data, run=info.run, attempt=info.attempt)
 

@@ -1,69 +1,15 @@
-"""What a training batch holds: samples and tokens, counted without touching the data or waiting for it."""
+"""Samples and tokens of a run, summed up batch by batch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.parameter import is_lazy
-from torch.nn.utils.rnn import PackedSequence
 
-Count = int | Tensor
-
-
-def first_size(batch: Any) -> int | None:
-    """The size of the first dimension of the first tensor in a batch, depth first; None if it has none.
-
-    Looks into mappings, lists, tuples and dataclasses only. Anything else that can be iterated, such as a
-    generator, is left alone: looking would consume it. Tensors without a dimension are passed over.
-    """
-    # What nearly every batch is, first: this runs in every training step.
-    first = batch[0] if type(batch) in (list, tuple) and batch else batch
-    if isinstance(first, Tensor) and first.dim():
-        return first.size(0)
-    if isinstance(batch, Tensor):
-        return None
-    if isinstance(batch, PackedSequence):
-        return int(batch.batch_sizes[0])  # kept on the CPU by PyTorch, so this does not wait
-    if isinstance(batch, Mapping):
-        items: Any = batch.values()
-    elif isinstance(batch, list | tuple):
-        items = batch
-    elif is_dataclass(batch) and not isinstance(batch, type):
-        items = (getattr(batch, field.name) for field in fields(batch))
-    else:
-        return None
-    for item in items:
-        size = first_size(item)
-        if size is not None:
-            return size
-    return None
-
-
-def attended_tokens(batch: Any) -> Count:
-    """Tokens that are not padding, as a tensor that is not read here: reading would wait for the device."""
-    mask: Tensor = batch["attention_mask"]
-    return mask.sum(dtype=torch.int64)
-
-
-def all_tokens(batch: Any) -> Count:
-    """Tokens in `input_ids`, padding included."""
-    ids: Tensor = batch["input_ids"]
-    return ids.numel()
-
-
-def token_rule(batch: Any) -> tuple[str, Callable[[Any], Count]] | None:
-    """How the tokens of batches like this one are counted, by name; None if it holds none that we know."""
-    if not isinstance(batch, Mapping) or not isinstance(batch.get("input_ids"), Tensor):
-        return None
-    mask = batch.get("attention_mask")
-    # A mask of another shape is one over pairs of positions, and its sum counts no tokens.
-    if isinstance(mask, Tensor) and mask.shape == batch["input_ids"].shape:
-        return "attention_mask", attended_tokens
-    return "input_ids", all_tokens
+from foretrain.lightning.batches import Count, Loaders, first_size, token_rule
+from foretrain.lightning.naming import function_name
 
 
 class _Tally:
@@ -102,14 +48,18 @@ class BatchCounter:
     which hold shards of equal size in Lightning (its sampler pads them).
 
     Args:
-        batch_size_fn: Samples in a batch; by default `first_size`.
-        length_fn: Tokens in a batch, all its samples together; by default the tokens of a batch that is a
-            mapping with `input_ids`, else none.
+        batch_size_fn: Samples in a batch; by default `first_size`, of each loader where there are several.
+        length_fn: Tokens in a batch, all its samples together; by default the tokens of batches in which
+            `token_rule` finds some, else none.
 
     Attributes:
         processes: Data-parallel processes.
         batches: Batches of this process that were counted since it began.
         first: Samples in the first of them; None before it, or if unknown.
+        chosen: Whether the user said how samples are counted.
+        began: Epoch and batch in the epoch, from 0, of the first of them; None before it.
+        distinct: Distinct samples before them; None where unknown.
+        flops_per_sample: Measured training FLOPs of one sample; None where not measured.
         faults: What could not be counted and why, by name.
     """
 
@@ -118,19 +68,49 @@ class BatchCounter:
         batch_size_fn: Callable[[Any], Count] | None = None,
         length_fn: Callable[[Any], Count] | None = None,
     ) -> None:
-        self._size = first_size if batch_size_fn is None else batch_size_fn
+        self._size: Callable[[Any], Any] = first_size if batch_size_fn is None else batch_size_fn
         self._length = length_fn
         self._user_length = length_fn is not None
-        self.samples_rule = "first tensor" if batch_size_fn is None else "batch_size_fn"
-        self.tokens_rule: str | None = None if length_fn is None else "length_fn"
+        self.chosen = batch_size_fn is not None
+        self.samples_rule = "first tensor"
+        if batch_size_fn is not None:
+            self.samples_rule = f"batch_size_fn {function_name(batch_size_fn)}"
+        self.tokens_rule: str | None = None
+        if length_fn is not None:
+            self.tokens_rule = f"length_fn {function_name(length_fn)}"
         self.faults: dict[str, str] = {}
         self.start()
 
-    def start(self, *, processes: int = 1, samples: int = 0, tokens: int | None = None) -> None:
-        """Begins a count, on top of what an earlier process of the run had counted."""
+    def start(
+        self,
+        *,
+        processes: int = 1,
+        samples: int = 0,
+        tokens: int | None = None,
+        distinct: int | None = None,
+        loader: Any = None,
+    ) -> None:
+        """Begins a count, on top of what an earlier process of the run had counted.
+
+        Args:
+            processes: Data-parallel processes.
+            samples: Samples counted earlier, over all processes.
+            tokens: Tokens counted earlier; None where unknown.
+            distinct: Distinct samples among those counted earlier; None where unknown.
+            loader: What the Trainer draws from: one loader, or several in a dictionary, list or tuple.
+        """
         self.batches = 0
         self.first: int | None = None
+        self.began: tuple[int, int] | None = None
+        self.distinct = distinct if samples else 0
+        self.flops_per_sample: float | None = None
         self._last: Any = None
+        self._token_rule = token_rule
+        if not self.chosen:
+            loaders = Loaders.of(loader)
+            self._size = first_size if loaders is None else loaders.samples
+            self.samples_rule = "first tensor" if loaders is None else "first tensor of each loader"
+            self._token_rule = token_rule if loaders is None else loaders.token_rule
         self.processes = processes
         self._earlier = (samples, tokens)
         self._samples, self._tokens = _Tally(), _Tally()
@@ -142,8 +122,8 @@ class BatchCounter:
         if batch is None:  # a loader may yield None to skip a step
             return
         self.batches += 1
-        if self.batches == 1 and self._length is None and (rule := token_rule(batch)):
-            self.tokens_rule, self._length = rule
+        if self.batches == 1 and self._length is None:
+            self._find_tokens(batch)
         try:
             size = self._size(batch)
             if type(size) is int and size >= 0:
@@ -178,6 +158,11 @@ class BatchCounter:
         return total, tokens + counted
 
     @property
+    def last(self) -> int | None:
+        """Samples in the last batch of this process; None if unknown. May wait for the device."""
+        return None if self._last is None else int(self._last)
+
+    @property
     def earlier(self) -> int:
         """Samples that were counted before this process began, over all processes."""
         return self._earlier[0]
@@ -194,6 +179,15 @@ class BatchCounter:
         if self.first is not None:
             samples, tokens = self._earlier
             self._earlier = (samples + batches * self.first * self.processes, tokens)
+            self.distinct = None
+
+    def _find_tokens(self, batch: Any) -> None:
+        try:
+            rule = self._token_rule(batch)
+        except Exception:  # batches are anyone's
+            return
+        if rule is not None:
+            self.tokens_rule, self._length = rule
 
     def _miss(self, reason: str) -> None:
         if self._last is not None:
@@ -212,18 +206,3 @@ class BatchCounter:
             f"ScalingLawMonitor cannot count the tokens of a batch ({type(error).__name__}: {error}): pass a "
             "`length_fn` that returns the tokens of the whole batch. Tokens are unknown from here on.",
         )
-
-
-def count_parameters(module: torch.nn.Module) -> tuple[int, int] | None:
-    """Trainable parameters and all parameters, tied ones once; None while some are not yet made."""
-    trainable = total = 0
-    for parameter in module.parameters():
-        if is_lazy(parameter):
-            return None
-        size = int(
-            getattr(parameter, "ds_numel", 0) or parameter.numel()
-        )  # DeepSpeed's shards know the whole
-        total += size
-        if parameter.requires_grad:
-            trainable += size
-    return trainable, total

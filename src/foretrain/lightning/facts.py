@@ -11,11 +11,10 @@ import math
 import os
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from torch.utils.data import DistributedSampler, RandomSampler, SequentialSampler
 
 from foretrain.lightning.counting import BatchCounter
 
@@ -134,15 +133,24 @@ def ends_epoch(trainer: Any) -> bool:
 
 
 def size_doubt(trainer: Any, counter: BatchCounter) -> str | None:
-    """A sentence if the samples counted in a batch are not what the loader puts into one, else None."""
-    size = getattr(trainer.train_dataloader, "batch_size", None)
+    """A sentence if the samples counted in a batch are not what the loaders put into one, else None."""
+    size = _batch_size(trainer.train_dataloader)
     short = trainer.num_training_batches == 1  # the only batch may be a short one
-    if counter.samples_rule == "batch_size_fn" or size in (None, counter.first) or short:
+    if counter.chosen or size in (None, counter.first) or short:
         return None
     return (
         f"ScalingLawMonitor counts {counter.first} samples in a batch, but the data loader's `batch_size` is "
         f"{size}: pass `batch_size_fn` if the first dimension of the first tensor is not the batch."
     )
+
+
+def _batch_size(loader: Any) -> int | None:
+    """Samples in a batch of a loader, or of several together; None where one does not say it."""
+    if isinstance(loader, Mapping | list | tuple):
+        sizes = [_batch_size(one) for one in (loader.values() if isinstance(loader, Mapping) else loader)]
+        return None if None in sizes else sum(sizes)  # type: ignore[arg-type]
+    size = getattr(loader, "batch_size", None)
+    return size if isinstance(size, int) else None
 
 
 def read_progress(trainer: Any) -> Progress:
@@ -234,30 +242,6 @@ def planned_samples(
 
         return counted + max(0, position(progress.total) - position(progress.done))
     return counted + round(max(0, progress.total - progress.done) * (counted - earlier) / batches)
-
-
-def unique_samples(trainer: Any, samples: int, *, first: int | None, processes: int) -> int | None:
-    """Distinct samples among the first `samples` seen; None where the loader does not make that certain."""
-    loader = trainer.train_dataloader
-    size = getattr(loader, "batch_size", None)
-    if size is None or size != first:
-        return None  # what we count is not what the loader draws
-    try:
-        length = len(loader.dataset)
-    except (TypeError, AttributeError, NotImplementedError):
-        return None
-    sampler = loader.sampler
-    if isinstance(sampler, RandomSampler) and sampler.replacement:
-        return None
-    if not isinstance(sampler, RandomSampler | SequentialSampler | DistributedSampler):
-        return None
-    epoch = trainer.num_training_batches * size * processes
-    if samples <= epoch or epoch >= length:
-        return min(samples, int(length))
-    if isinstance(sampler, SequentialSampler):
-        return min(samples, int(epoch))
-    # Every epoch is cut short, and draws other samples than the last: between one epoch and all of them.
-    return None
 
 
 def schedule_name(trainer: Any) -> str:

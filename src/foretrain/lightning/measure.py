@@ -8,49 +8,50 @@ from dataclasses import replace
 from typing import Any
 
 from foretrain.axes import Counts
+from foretrain.lightning.conventions import conventions
 from foretrain.lightning.counting import BatchCounter
-from foretrain.lightning.facts import (
-    planned_samples,
-    planned_steps,
-    read_progress,
-    schedule_name,
-    unique_samples,
-)
+from foretrain.lightning.distinct import unique_samples
+from foretrain.lightning.facts import planned_samples, planned_steps, read_progress
+from foretrain.lightning.flops import training_flops
+from foretrain.lightning.parameters import ModelSize, density
+from foretrain.lightning.schedule import RateRecorder
 from foretrain.lightning.settings import Settings
 from foretrain.observation import Observation, RunInfo
 
-FLOPS_PER_PARAMETER = 6  # 2 forward and 4 backward: Kaplan et al. 2020, arXiv:2001.08361, section 2.1
 
-
-def model_size(
-    settings: Settings, module: Any, counted: tuple[int, int] | None
-) -> tuple[int | None, int | None]:
-    """Parameters as the scaling law takes them, and all parameters; None where unknown."""
-    trainable, total = counted if counted is not None else (None, None)
-    if settings.model_size is None:
-        return trainable, total
-    chosen = settings.model_size(module) if callable(settings.model_size) else settings.model_size
-    return int(chosen), total
+def model_size(settings: Settings, module: Any, size: ModelSize | None) -> int | None:
+    """Parameters as the scaling law takes them; None where unknown."""
+    chosen = settings.model_size
+    if callable(chosen):
+        return int(chosen(module))
+    if isinstance(chosen, str) or chosen is None:
+        return None if size is None else int(getattr(size, chosen or "trainable"))
+    return int(chosen)
 
 
 def count(
-    trainer: Any, settings: Settings, counter: BatchCounter, size: tuple[int | None, int | None]
+    trainer: Any, settings: Settings, counter: BatchCounter, module: Any, size: ModelSize | None
 ) -> Counts:
     """What the run has used by now. Waits for the device if a count lies there."""
     samples, tokens = counter.read()
+    total = None if size is None else size.total
     counts = Counts(
         samples=samples,
         steps=int(trainer.global_step),
         epochs=read_progress(trainer).epochs,
         tokens=tokens,
-        unique_samples=unique_samples(trainer, samples, first=counter.first, processes=counter.processes),
-        params=size[0],
-        params_total=size[1],
+        unique_samples=unique_samples(trainer, samples, counter),
+        params=model_size(settings, module, size),
+        params_total=total,
+        params_non_embedding=None if size is None else size.non_embedding,
+        density=density(module, total),
     )
-    return replace(counts, flops=_flops(settings, counts))
+    return replace(counts, flops=training_flops(settings, counts, size, counter.flops_per_sample))
 
 
-def plan(trainer: Any, settings: Settings, counter: BatchCounter, counts: Counts) -> Counts | None:
+def plan(
+    trainer: Any, settings: Settings, counter: BatchCounter, counts: Counts, size: ModelSize | None
+) -> Counts | None:
     """What the run will have used when it ends as planned; None where the plan has no end."""
     progress = read_progress(trainer)
     steps = planned_steps(trainer, progress)
@@ -76,21 +77,15 @@ def plan(trainer: Any, settings: Settings, counter: BatchCounter, counts: Counts
         steps=steps,
         epochs=_planned_epochs(trainer, progress.total),
         tokens=tokens,
-        unique_samples=unique_samples(trainer, samples, first=counter.first, processes=counter.processes),
+        unique_samples=unique_samples(trainer, samples, counter),
+        density=None,  # what pruning is to come is not known
     )
-    return replace(planned, flops=_flops(settings, planned))
+    return replace(planned, flops=training_flops(settings, planned, size, counter.flops_per_sample))
 
 
 def _planned_epochs(trainer: Any, batches: int) -> float:
     epoch = read_progress(trainer).epoch_batches
     return batches / epoch if epoch else 0.0
-
-
-def _flops(settings: Settings, counts: Counts) -> float | None:
-    if settings.flops_per_sample is not None:
-        return settings.flops_per_sample * counts.samples
-    used = counts.samples if counts.tokens is None else counts.tokens
-    return None if counts.params is None or not used else float(FLOPS_PER_PARAMETER * counts.params * used)
 
 
 def missing(metric: str, logged: Iterable[str], *, by_step: bool = False) -> str:
@@ -116,27 +111,12 @@ def logged_outside(metric: str) -> str:
     )
 
 
-def conventions(trainer: Any, settings: Settings, counter: BatchCounter) -> dict[str, str]:
-    """How things are counted, by name: runs that differ here are not fitted together."""
-    tokens = counter.tokens_rule
-    flops = f"6 * params * {'samples' if tokens is None else 'tokens'}"
-    return {
-        "params": "trainable" if settings.model_size is None else "model_size",
-        "samples": counter.samples_rule,
-        **({} if tokens is None else {"tokens": tokens}),
-        "flops": flops if settings.flops_per_sample is None else "flops_per_sample",
-        "metric": settings.transform.name,
-        "schedule": schedule_name(trainer),
-        # It trains on a few batches of the data on purpose, so it says nothing of other runs.
-        **({"data": f"overfit_batches={trainer.overfit_batches:g}"} if trainer.overfit_batches else {}),
-    }
-
-
 def describe(
     trainer: Any,
     settings: Settings,
     counter: BatchCounter,
     counts: Counts,
+    size: ModelSize | None,
     *,
     run: str,
     continues: dict[str, Any] | None,
@@ -146,20 +126,21 @@ def describe(
         run=run,
         study=settings.study,
         conventions=conventions(trainer, settings, counter),
-        planned=plan(trainer, settings, counter, counts),
+        planned=plan(trainer, settings, counter, counts, size),
         continues=continues,
         started=time.time(),
     )
 
 
-def observe(info: RunInfo, metric: str, value: float, counts: Counts, rate: float | None) -> Observation:
-    """The measurement as a record, with the learning rate of the last update."""
+def observe(info: RunInfo, metric: str, value: float, counts: Counts, rates: RateRecorder) -> Observation:
+    """The measurement as a record, with the learning rates of the last update."""
     return Observation(
         run=info.run,
         metric=metric,
         value=value,
         counts=counts,
-        lr=rate,
+        lr=rates.rate,
+        lrs=rates.rates,
         attempt=info.attempt,
         time=time.time(),
     )

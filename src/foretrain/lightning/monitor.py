@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, Literal
 
-from foretrain.lightning.counting import BatchCounter, count_parameters
+from foretrain.lightning.counting import BatchCounter
+from foretrain.lightning.distinct import unique_samples
 from foretrain.lightning.facts import Place, validates_fit, why_not_recorded
 from foretrain.lightning.host import HostCallback, guarded, guards_itself, hold_back, version_fault, warn
+from foretrain.lightning.parameters import ModelSize, count_parameters
 from foretrain.lightning.recording import Recording
 from foretrain.lightning.resume import Past, begin_counts, choose_place, is_fresh
 from foretrain.lightning.schedule import RateRecorder
@@ -45,12 +47,12 @@ class ScalingLawMonitor(HostCallback):
         run: Name of the run in its study; by default its log directory, relative to the logger's `save_dir`.
         root: Directory of the observations; by default `foretrain` in the logger's `save_dir`.
         batch_size_fn: Samples in a batch. By default the size of the first dimension of the first tensor.
-        length_fn: Tokens in a batch, all its samples together. By default counted for batches that are
-            mappings with `input_ids`, without what `attention_mask` masks.
-        model_size: Parameters as the law should count them, or a function of the module; by default the
-            trainable ones.
-        flops_per_sample: Training FLOPs of one sample; by default 6 times parameters times tokens (or
-            samples).
+        length_fn: Tokens in a batch, all its samples together. By default counted for batches with
+            `input_ids`, without what `attention_mask` masks.
+        model_size: Parameters as the law should count them: "trainable", which is the default, "total",
+            "non_embedding", a number, or a function of the module.
+        flops_per_sample: Training FLOPs of one sample, or "measured" to have torch count them on the second
+            batch; by default 6 times parameters times tokens (or samples), less where weights are frozen.
         fit: Whether projections are made; observations are recorded in any case.
         final_wait: Most seconds to wait for the last projection when the fit ends.
         name: What sets this monitor apart from others of the same Trainer, in the names of its scalars and
@@ -84,8 +86,8 @@ class ScalingLawMonitor(HostCallback):
         # LightningCLI compares what a function is annotated to return: `Any` lets every one pass.
         batch_size_fn: Callable[[Any], Any] | None = None,
         length_fn: Callable[[Any], Any] | None = None,
-        model_size: int | Callable[[Any], Any] | None = None,
-        flops_per_sample: float | None = None,
+        model_size: int | Literal["trainable", "total", "non_embedding"] | Callable[[Any], Any] | None = None,
+        flops_per_sample: float | Literal["measured"] | None = None,
         fit: bool = True,
         final_wait: float = 10.0,
         name: str | None = None,
@@ -112,10 +114,11 @@ class ScalingLawMonitor(HostCallback):
         self.report: Report | None = None
         self._key = str(self._generate_state_key(**self.settings.identity))
         self._counter = BatchCounter(batch_size_fn, length_fn)
-        self._size: tuple[int, int] | None = None
+        self._size: ModelSize | None = None
         self._place: Place | None = None
         self._loaded: Past | None = None
         self._loaded_rates: Any = None
+        self._distinct: int | None = None  # distinct samples, in a copy, which has no Trainer to ask
         self._rates = RateRecorder()
         self._stage: str | None = None
         self._said: set[str] = set()
@@ -131,6 +134,7 @@ class ScalingLawMonitor(HostCallback):
         self._counter.read()  # takes counts off the device
         copy = type(self).__new__(type(self))
         copy.__dict__.update(self.__dict__)
+        copy._distinct = self._find_distinct()
         copy._let_go()
         state = dict(copy.__dict__)
         for name in ("log", "log_dict"):  # lent by the Trainer; they would take the model along
@@ -163,7 +167,16 @@ class ScalingLawMonitor(HostCallback):
         return {**past.to_state(), "schedule": rates}
 
     def _past(self) -> Past | None:
-        return None if self._place is None else Past(self._place.run, *self._counter.read())
+        if self._place is None:
+            return None
+        return Past(self._place.run, *self._counter.read(), distinct=self._find_distinct())
+
+    @guarded  # so that trouble with them costs no counts
+    def _find_distinct(self) -> int | None:
+        trainer = None if self._trainer is None else self._trainer()
+        if trainer is None:
+            return self._distinct
+        return unique_samples(trainer, self._counter.read()[0], self._counter)
 
     @guarded
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
@@ -220,8 +233,8 @@ class ScalingLawMonitor(HostCallback):
         self._trainer = weakref.ref(trainer)
         size = count_parameters(pl_module)
         # More than at `setup` where the model was built since; less where each process now holds a shard.
-        if size is not None and (self._size is None or size[1] >= self._size[1]):
-            self._size = size
+        if size is not None:
+            self._size = size.or_earlier(self._size)
         monitors = [callback for callback in trainer.callbacks if isinstance(callback, ScalingLawMonitor)]
         names = name_among(self.settings, [monitor.settings for monitor in monitors])
         self._place = choose_place(trainer, self.settings, past)
@@ -244,6 +257,16 @@ class ScalingLawMonitor(HostCallback):
         )
 
     @guards_itself
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """Begins to measure the FLOPs of a batch, where that was asked for."""
+        try:
+            recording = self._recording
+            if recording is not None and recording.meter is not None:
+                recording.begin_measuring(trainer, pl_module)
+        except Exception as error:
+            hold_back(self, "on_train_batch_start", error)
+
+    @guards_itself
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
         """Takes the learning rate of this update: schedulers change it before validation."""
         try:
@@ -263,9 +286,11 @@ class ScalingLawMonitor(HostCallback):
                 return
             counter = self._counter
             counter.add(batch)
+            if recording.meter is not None:
+                recording.measure()
             if recording.by_batch:
                 recording.look(trainer)
-            if counter.batches == 1:
+            if counter.batches == 1 and counter.began is None:
                 recording.first_batch(trainer)
             elif counter.batches == 2:
                 recording.second_batch(trainer)

@@ -8,15 +8,17 @@ from typing import Any
 
 from foretrain.axes import Counts
 from foretrain.lightning import measure
-from foretrain.lightning.counting import BatchCounter, count_parameters
+from foretrain.lightning.counting import BatchCounter
 from foretrain.lightning.facts import Place, ends_epoch, size_doubt
+from foretrain.lightning.flops import FlopMeter
 from foretrain.lightning.host import guarded, inform
 from foretrain.lightning.logging import say
 from foretrain.lightning.metric import MetricWatch, logged_by_step
+from foretrain.lightning.parameters import ModelSize, count_parameters
 from foretrain.lightning.schedule import RateRecorder
 from foretrain.lightning.scheme import Names
 from foretrain.lightning.session import Session
-from foretrain.lightning.settings import Settings
+from foretrain.lightning.settings import MEASURED, Settings
 from foretrain.observation import ScheduleUpdate
 from foretrain.report import Report
 
@@ -33,13 +35,14 @@ class Recording:
         place: Where observations are kept.
         continues: The run and step that this fit goes on from.
         uncounted: Batches that were trained on before and that nobody counted.
-        size: Parameters of the whole model, trainable and all; None while some are not yet made.
+        size: Parameters of the whole model; None while some are not yet made.
         names: Under which names reports are logged.
         warn_once: Warns, unless it already did so under a key.
 
     Attributes:
         session: The store and the fitter, from the first observation on.
         by_batch: Whether training logs the metric, so that each batch must be looked at.
+        meter: Measures FLOPs; None where they are not to be measured, or were.
     """
 
     def __init__(
@@ -51,7 +54,7 @@ class Recording:
         place: Place,
         continues: dict[str, Any],
         uncounted: int,
-        size: tuple[int, int] | None,
+        size: ModelSize | None,
         names: Names,
         warn_once: Callable[[str, str], None],
     ) -> None:
@@ -62,6 +65,7 @@ class Recording:
         self.warn_once = warn_once
         self._newest: Report | None = None
         self.session: Session | None = None
+        self.meter = FlopMeter() if settings.flops_per_sample == MEASURED else None
         self._continues = continues
         self._uncounted = uncounted
         self._size = size
@@ -81,6 +85,7 @@ class Recording:
     def first_batch(self, trainer: Any) -> None:
         """Says what is counted in a batch, once the first one was."""
         counter = self.counter
+        counter.began = int(trainer.current_epoch), int(trainer.fit_loop.batch_idx)
         if self._uncounted:
             counter.add_uncounted(self._uncounted)
             self.warn_once(
@@ -91,6 +96,16 @@ class Recording:
         inform(counter.describe())
         if doubt := size_doubt(trainer, counter):
             self.warn_once("batch size", doubt)
+
+    def begin_measuring(self, trainer: Any, module: Any) -> None:
+        """Begins to measure the FLOPs of a batch, if it is the one that is measured."""
+        if self.meter is not None:
+            self.meter.enter(trainer, module, self.counter)
+
+    def measure(self) -> None:
+        """Ends measuring the FLOPs of a batch, if that was under way."""
+        if self.meter is not None and self.meter.finish(self.counter):
+            self.meter = None
 
     def second_batch(self, trainer: Any) -> None:
         """Sees whether the first batch logged the metric, which only validation should."""
@@ -124,6 +139,8 @@ class Recording:
 
     def epoch_ends(self, trainer: Any, module: Any) -> None:
         """Counts what the epoch used, should the metric be logged now that it ends."""
+        if self.meter is not None:
+            self.meter.leave()  # of a batch that the module has skipped
         if self._awaited:
             self._late = self._count(trainer, module)
 
@@ -147,20 +164,25 @@ class Recording:
     def _count(self, trainer: Any, module: Any) -> Counts:
         if self._size is None:
             self._size = count_parameters(module)  # lazy modules know their size by now
-        size = measure.model_size(self.settings, module, self._size)
-        return measure.count(trainer, self.settings, self.counter, size)
+        return measure.count(trainer, self.settings, self.counter, module, self._size)
 
     def _record(self, trainer: Any, counts: Counts) -> None:
         settings, counter, transform = self.settings, self.counter, self.settings.transform
         value = float(self._watch.value)
         if self.session is None:
             info = measure.describe(
-                trainer, settings, counter, counts, run=self.place.run, continues=self._continues
+                trainer,
+                settings,
+                counter,
+                counts,
+                self._size,
+                run=self.place.run,
+                continues=self._continues,
             )
             self.session = Session(settings, self.place, info, settings.choose_axis(counts), self._names)
         schedule = self._tell_rates(trainer)
         observation = measure.observe(
-            self.session.info, transform.name, transform.error(value), counts, self.rates.rate
+            self.session.info, transform.name, transform.error(value), counts, self.rates
         )
         if transform.bound is not None:
             observation = replace(observation, logged=value)
@@ -206,6 +228,8 @@ class Recording:
     def close(self, state: str, trainer: Any = None) -> None:
         """Ends the record with "finished" or "failed"; where the Trainer is known, tells its loggers so."""
         session, self.session = self.session, None
+        if self.meter is not None:
+            self.meter.leave()
         rates = None if session is None or trainer is None else self._tell_rates(trainer)
         self.rates.let_go()
         if session is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from foretrain.lightning.counting import BatchCounter
@@ -23,15 +23,17 @@ class Past:
         run: Name of the run.
         samples: Samples over all processes.
         tokens: Tokens over all processes; None where unknown.
+        distinct: Distinct samples; None where unknown, and in checkpoints of earlier versions.
     """
 
     run: str
     samples: int
     tokens: int | None
+    distinct: int | None = None
 
     def to_state(self) -> dict[str, Any]:
         """The record as plain values, with its version."""
-        return {"version": STATE_VERSION, "run": self.run, "samples": self.samples, "tokens": self.tokens}
+        return {"version": STATE_VERSION, **asdict(self)}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Past:
@@ -46,8 +48,8 @@ class Past:
                 f"expected state of version {STATE_VERSION} in the checkpoint, got {version!r}: "
                 "resume with the foretrain that wrote it"
             )
-        tokens = state["tokens"]
-        return cls(str(state["run"]), int(state["samples"]), None if tokens is None else int(tokens))
+        tokens, distinct = (None if n is None else int(n) for n in (state["tokens"], state.get("distinct")))
+        return cls(str(state["run"]), int(state["samples"]), tokens, distinct)
 
 
 def choose_place(trainer: Any, settings: Settings, past: Past | None) -> Place:
@@ -62,11 +64,11 @@ def begin_counts(trainer: Any, counter: BatchCounter, past: Past | None) -> int:
     Returns:
         How many batches were trained on before that nobody counted.
     """
-    processes = data_parallel_size(trainer)
+    where: dict[str, Any] = {"processes": data_parallel_size(trainer), "loader": trainer.train_dataloader}
     if past is not None:
-        counter.start(processes=processes, samples=past.samples, tokens=past.tokens)
+        counter.start(samples=past.samples, tokens=past.tokens, distinct=past.distinct, **where)
         return 0
-    counter.start(processes=processes)
+    counter.start(**where)
     return int(trainer.fit_loop.total_batch_idx) + 1
 
 

@@ -17,6 +17,7 @@ from foretrain.schedule import Schedule
 CLOSE = 1e-3  # how far, as a fraction of the peak rate, the rates used may be from the planned ones
 MOST_WAITING = 256  # rates that lie on a device, in memory until a validation waits for it anyway
 
+MOST_GROUPS = 64  # whose rates are recorded one by one: some optimizers have a group for every parameter
 MOST_NOTED = 1024  # rates in memory until they are entered, should no validation come
 
 CHANGED, NO_RATE = "changed", "no rate"
@@ -42,6 +43,7 @@ class RateRecorder:
 
     def _drop(self) -> None:
         self._noted: list[tuple[int, float]] = []
+        self._each: list[float] | None = []  # the last rates by group, where there are several, not too many
         self._plan: Plan | None = None
         self._total: int | None = None
         self._due = True  # a plan is to be made at the next update
@@ -68,6 +70,17 @@ class RateRecorder:
         """The rate of the last update; None where it is not known. Waits for the device if it lies there."""
         self._read_waiting()
         return None if self._fault else self._used.rate
+
+    @property
+    def rates(self) -> tuple[float, ...] | None:
+        """The rates of the last update of this fit by parameter group; None where unknown, or too many.
+
+        Waits for the device if they lie there.
+        """
+        rate = self.rate
+        if rate is None or self._steps is None or self._each is None:
+            return None
+        return tuple(self._each) or (rate,)
 
     # State in checkpoints
 
@@ -112,6 +125,8 @@ class RateRecorder:
                 return
             if other > rate:
                 rate = other
+        if len(groups) > 1:
+            self._each = [group["lr"] for group in groups] if len(groups) <= MOST_GROUPS else None
         noted = self._noted
         noted.append((self._steps.completed + 1, rate))
         if len(noted) >= MOST_NOTED:
@@ -160,7 +175,11 @@ class RateRecorder:
         if any(isinstance(rate, Tensor) and rate.device.type != "cpu" for rate in rates):
             self._keep_waiting(step, rates)
             return None
-        return max(map(float, rates), default=None)
+        return self._largest([float(rate) for rate in rates])
+
+    def _largest(self, rates: list[float]) -> float | None:
+        self._each = None if len(rates) > MOST_GROUPS else rates
+        return max(rates, default=None)
 
     def _keep_waiting(self, step: int, rates: list[Any]) -> None:
         # A rate that is a tensor is changed in place.
@@ -176,7 +195,8 @@ class RateRecorder:
         waiting, latest = self._waiting, self._latest
         self._waiting, self._latest, self._every = [], None, 1
         for step, rates in [*waiting, *([latest] if latest else [])]:
-            self._add(step, max(map(float, rates)))
+            if (known := self._largest([float(rate) for rate in rates])) is not None:
+                self._add(step, known)
 
     # At a validation
 

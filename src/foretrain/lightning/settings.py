@@ -10,11 +10,13 @@ from numbers import Real
 from typing import Any
 
 from foretrain.axes import AXES, Counts
-from foretrain.lightning.counting import Count
+from foretrain.lightning.batches import Count
 from foretrain.lightning.transform import Transform
 from foretrain.urls import as_root
 
-NOT_DATA = ("params", "params_total")  # they do not grow while one run trains
+NOT_DATA = ("params", "params_total", "params_non_embedding", "density")  # do not grow as one run trains
+SIZES = ("trainable", "total", "non_embedding")
+MEASURED = "measured"
 DEFAULT_STUDY = "default"
 LEVELS = [0.5, 0.8, 0.9]
 
@@ -36,8 +38,8 @@ class Settings:
     root: str | None
     batch_size_fn: Callable[[Any], Count] | None
     length_fn: Callable[[Any], Count] | None
-    model_size: int | Callable[[Any], int] | None
-    flops_per_sample: float | None
+    model_size: int | str | Callable[[Any], int] | None
+    flops_per_sample: float | str | None
     final_wait: float
     fit: bool
     mode: str = "min"
@@ -64,12 +66,13 @@ class Settings:
                     f"Expected `{name}` to be a function of a batch, got {getattr(self, name)!r}: "
                     "pass a function that returns a whole number."
                 )
-        if not callable(self.model_size) and self.model_size is not None:
-            _expect_positive("model_size", self.model_size, "pass a number of parameters or a function")
-        if self.flops_per_sample is not None:
-            _expect_positive(
-                "flops_per_sample", self.flops_per_sample, "pass the training FLOPs of one sample"
-            )
+        if not callable(self.model_size) and self.model_size not in (None, *SIZES):
+            names = ", ".join(f'"{name}"' for name in SIZES)
+            advice = f"pass {names}, a number of parameters or a function"
+            _expect_positive("model_size", self.model_size, advice)
+        if self.flops_per_sample not in (None, MEASURED):
+            advice = f'pass the training FLOPs of one sample, or "{MEASURED}"'
+            _expect_positive("flops_per_sample", self.flops_per_sample, advice)
         if not _is_number(self.final_wait) or not 0 <= self.final_wait < math.inf:
             raise ValueError(
                 f"Expected `final_wait` to be a number of seconds, got {self.final_wait!r}: "
