@@ -40,6 +40,19 @@ class AttemptFile:
         self.next = 0
         self.unconfirmed = ""
 
+    @property
+    def deleted(self) -> bool:
+        """Whether it was there and is gone, with all that was written to it."""
+        if self._path is None or not self._has_header:
+            return False
+        try:
+            os.stat(self._path)  # noqa: PTH116 (like the other calls, of which tests make each fail)
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except OSError:
+            pass
+        return False
+
     def open(self, info: RunInfo) -> RunInfo:
         """Opens the file, unless it is open, with a header where it has none.
 

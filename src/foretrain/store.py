@@ -109,6 +109,11 @@ class ObservationStore:
         return self._schedule
 
     @property
+    def deleted(self) -> bool:
+        """Whether the attempt's file was there and is gone, with all that was written to it."""
+        return self._file.deleted
+
+    @property
     def fault(self) -> str | None:
         """What is wrong, what it means and what to do, as sentences for a warning; None while all is well."""
         sentences = []

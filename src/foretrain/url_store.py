@@ -40,6 +40,10 @@ class Store(Protocol):
         """What of the schedule is only in memory."""
 
     @property
+    def deleted(self) -> bool:
+        """Whether what was written is gone."""
+
+    @property
     def fault(self) -> str | None:
         """What is wrong, as sentences."""
 
@@ -152,6 +156,11 @@ class UrlStore:
     def unsaved_schedule(self) -> ScheduleUpdate | None:
         """What of the schedule is only in memory."""
         return self._lines.unsaved_schedule
+
+    @property
+    def deleted(self) -> bool:
+        """Never: lines that have arrived leave the spool, and what is missing there may be in the store."""
+        return False
 
     @property
     def fault(self) -> str | None:

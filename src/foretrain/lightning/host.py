@@ -126,7 +126,10 @@ def version_fault(trainer: Any) -> str | None:
             break
     else:
         return None
-    version = importlib.metadata.version(package.replace("_", "-"))
+    try:
+        version = importlib.metadata.version(package.replace("_", "-"))
+    except Exception:  # frozen applications have no metadata, and the disk that holds it may fail
+        return None
     if version.split("+")[0] in COMPROMISED:
         return f"{package} {version} was withdrawn after a supply chain compromise: install another one."
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -21,6 +22,7 @@ from foretrain.lightning.logging import (
     show,
     tell,
 )
+from foretrain.lightning.own_record import OwnRecord
 from foretrain.lightning.scheme import Names
 from foretrain.lightning.settings import Settings
 from foretrain.observation import Observation, RunInfo, ScheduleUpdate
@@ -36,7 +38,8 @@ class Session:
     """Keeps observations, asks for fits, and hands out reports. Lives on rank zero while one fit lasts.
 
     Only `ScalingLawMonitor` writes to it. It holds a file and a child process, so it is never copied and
-    never pickled.
+    never pickled. In a process forked from its own, such as a data loader's worker, it does nothing: there an
+    event file's writer has lost its thread, and would wait for it forever.
 
     Args:
         settings: What the user asked for.
@@ -65,6 +68,8 @@ class Session:
         self._shown = -math.inf
         self._info = info
         self._told = False
+        self._pid = os.getpid()
+        self._own = OwnRecord()
         self._store = _store_at(place.root, settings.study)
         self._store.begin(info)
 
@@ -80,15 +85,20 @@ class Session:
 
     def keep(self, observation: Observation, schedule: ScheduleUpdate | None = None) -> None:
         """Puts an observation and what is new of the schedule on disk."""
+        self._own.restore(self._store)
         self._store.append(observation, schedule)
+        self._own.keep(observation)
+        self._own.tell(schedule)
 
     def tell(self, schedule: ScheduleUpdate | None) -> None:
         """Puts what is new of the schedule where the observations are."""
+        self._own.restore(self._store)
         self._store.tell(schedule)
+        self._own.tell(schedule)
 
     def ask(self) -> None:
         """Asks for a fit of all that is kept; returns at once."""
-        if not self._settings.fit:
+        if not self._settings.fit or self._is_foreign():
             return
         if self._fitter is None:
             self._fitter = BackgroundFitter()
@@ -116,7 +126,7 @@ class Session:
             give_up: Ends the wait once it says true; see `BackgroundFitter.wait`.
         """
         fitter, last = self._fitter, self._newest
-        if fitter is None:
+        if fitter is None or self._is_foreign():
             return None
         report: Report | None = fitter.poll()
         if wait > 0 and fitter.pending:
@@ -165,9 +175,10 @@ class Session:
         Yields:
             Sentences about loggers that failed.
         """
+        if self._newest is None or self._newest is self._written or self._is_foreign():
+            return
         now = time.monotonic()
-        due = now - self._shown >= max(SHOW_SECONDS, SHOW_SHARE * (now - self._began))
-        if self._newest is not None and self._newest is not self._written and due:
+        if now - self._shown >= max(SHOW_SECONDS, SHOW_SHARE * (now - self._began)):
             self._shown, self._written = now, self._newest
             self._step = max(self._step, logging_step(trainer))
             yield from show(trainer.loggers, self._newest, self._step, self._names.report)
@@ -178,7 +189,7 @@ class Session:
         Yields:
             Sentences about loggers that failed.
         """
-        if self._newest is not None:
+        if self._newest is not None and not self._is_foreign():
             self._step = max(self._step, logging_step(trainer))
             last = replace(self._newest, state=state)
             yield from show(trainer.loggers, last, self._step, self._names.report)
@@ -196,14 +207,20 @@ class Session:
 
     def close(self, state: str) -> None:
         """Ends the record with "finished" or "failed", and lets go of everything."""
+        if self._is_foreign():
+            return
         try:
             if self._fitter is not None:
                 self._fitter.close()
+            self._own.restore(self._store)
         finally:
             self._store.finish(state)
             self._store.close()
             if self._store.fault and not self._told:
                 warn(self._store.fault)  # what came to light only now
+
+    def _is_foreign(self) -> bool:
+        return self._pid != os.getpid()
 
 
 def _store_at(root: str, study: str) -> Store:
