@@ -128,8 +128,9 @@ MAY_IMPORT = {
         "tensorboard.events",  # reads TensorBoard's files, and loads TensorBoard only then
     },
     "cli": {
-        *("", "axes", "analysis", "comparison", "findings", "importers", "laws", "merging", "mirror"),
-        *("observation", "reader", "record_file", "records", "report", "store"),
+        *("", "axes", "analysis", "comparison", "conventions", "findings", "fitting", "importers", "laws"),
+        *("merging", "mirror", "observation", "points", "reader", "record_file", "records", "report"),
+        *("resampling", "status", "store"),
         *("study", "study_file", "study_job", "study_points", "urls"),
     },
     "shards": set(),
