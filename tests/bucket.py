@@ -26,6 +26,7 @@ class Bucket(AbstractFileSystem):
     calls: ClassVar[list[tuple[str, str]]] = []
     threads: ClassVar[set[str]] = set()
     changed: ClassVar[list[str]] = []
+    failed: ClassVar[int] = 0
 
     def _call(self, name, path, do):
         kind = type(self)
@@ -34,6 +35,7 @@ class Bucket(AbstractFileSystem):
         if kind.hangs is not None:
             kind.hangs.wait()
         luck = kind.chance.random()
+        kind.failed += luck < kind.fails
         if luck < kind.fails / 2:
             raise ConnectionError(f"{name} failed")
         done = do()
@@ -105,6 +107,7 @@ def install(folder, fails=0.0, seed=0):
     Path(folder).mkdir(parents=True, exist_ok=True)
     Bucket.folder, Bucket.fails, Bucket.chance = Path(folder), fails, random.Random(seed)
     Bucket.hangs, Bucket.calls, Bucket.threads, Bucket.changed = None, [], set(), []
+    Bucket.failed = 0
     fsspec.register_implementation("bucket", Bucket, clobber=True)
     return Bucket
 

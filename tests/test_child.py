@@ -229,6 +229,34 @@ def test_a_fit_that_no_one_looks_at_ends(store):
     fitter.close()
 
 
+SLOW_DISK = """
+import os, time
+from foretrain import child
+child._TELL_EVERY = {every}
+pread = os.pread
+os.pread = lambda *arguments: (time.sleep(0.5), pread(*arguments))[1]
+"""
+
+
+@pytest.mark.parametrize(("every", "fault"), [(0.1, None), (1e9, "it took longer than 1 seconds")])
+def test_the_time_limit_is_not_for_reading_that_gets_on(store, every, fault):
+    (path,) = store.study_dir.rglob("*.jsonl")
+    with path.open("ab") as file:
+        file.write(b"\n".join(b"x" * 2**19 for _ in range(9)) + b"\n")
+    (*start, program, parent) = command()
+    program = program.replace("main(memory_limit", SLOW_DISK.format(every=every) + "main(memory_limit")
+    fitter = BackgroundFitter(command=[*start, program, parent], time_limit=1.0, max_restarts=0)
+    begun = time.monotonic()
+    fitter.submit(request(store))
+    report = fitter.wait(LONG)
+    fitter.close()
+    if fault is None:
+        assert report is not None and report.step == 3 and fitter.fault is None
+        assert time.monotonic() - begun > 2.0
+    else:
+        assert report is None and fault in fitter.fault
+
+
 def test_the_default_command_imports_foretrain_whatever_lies_around(store, tmp_path, monkeypatch):
     """Names of the standard library in the working directory and on the path, and a changed directory."""
     for name in ("random", "json", "signal", "select", "resource"):

@@ -4,12 +4,15 @@ import itertools
 import math
 import os
 import random
+import re
 import signal
+import subprocess
 import sys
 import time
 import tracemalloc
 import zlib
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -373,3 +376,17 @@ def rows_of(path, process):
                 found.append((data["counts"]["steps"], data["value"]))
     process = round(found[0][1] - value_at(1)) if process is None else process
     return sum(told == (step, process + value_at(step)) for step, told in enumerate(found, 1))
+
+
+# Row 16
+
+
+@pytest.mark.skipif(not effort(0, 1), reason="takes minutes: `make faults` runs it")
+def test_a_million_observations_take_less_than_50_megabytes():
+    program = Path(__file__).parent.parent / "benchmarks" / "memory.py"
+    count = 1_000_000
+    command = [sys.executable, str(program), "--observations", str(count)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    grown = float(re.findall(r"grew by: ([\d.]+) MB", done.stdout)[0]) if done.returncode == 0 else math.inf
+    record(16, f"observations of a run: {grown:.0f} MB", count, count, stopped=int(done.returncode != 0))
+    assert grown < 50.0, done.stdout

@@ -870,6 +870,23 @@ def test_a_study_that_cannot_be_read_is_told(cloud, monkeypatch):
     assert reader.read().runs == {} and reader.fault is None
 
 
+def test_a_study_of_many_folders_is_read_though_a_call_in_seven_fails(cloud, tmp_path, monkeypatch):
+    monkeypatch.setattr(mirror_module, "_PATIENCE", (0.0, 0.0, 0.0))
+    for number in range(80):
+        store = ObservationStore(tmp_path / "local", "many")
+        store.begin(RunInfo(run=f"run{number}"))
+        assert store.append(observation(1, run=f"run{number}"))
+        store.close()
+        (path,) = (store.study_dir / folder_name(f"run{number}")).iterdir()
+        fsspec.filesystem("bucket").pipe_file(f"b/s/{path.parent.name}/{path.name}", path.read_bytes())
+    bucket.install(cloud.folder, fails=0.15, seed=3)
+    reader = StudyReader("bucket://b/s")
+    for _ in range(20):  # what a list lacked is in the next one
+        if len(reader.read().runs) == 80:
+            break
+    assert len(reader.read().runs) == 80 and cloud.failed > 20
+
+
 def test_a_hundred_thousand_observations_are_some_dozens_of_objects(memory, spool):
     count = 20_000
     store = begun(memory, spool, pace=Pace(first=0.0))

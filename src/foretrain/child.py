@@ -7,7 +7,8 @@ A question is one line of JSON on standard input::
 
 where "unsaved", or the "schedule" in it, may be missing. The answer is one line on standard output:
 `{"id": 7, "report": "...", "seconds": 0.2}`, with a report's own JSON as text and the processor time it took,
-or `{"id": 7, "error": "..."}`. Of the questions that wait, only the newest is answered.
+or `{"id": 7, "error": "..."}`; there may be spaces ahead of it. Of the questions that wait, only the newest
+is answered.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -32,6 +34,7 @@ from foretrain.store import StudyReader
 MAX_REQUEST = 16 * 2**20
 _MAX_ERRORS_FILE = 16 * 2**20
 _LOOK_AFTER_PARENT = 2.0
+_TELL_EVERY = 2.0
 NICENESS = 15
 """Weighs 36 where training weighs 1,024. At 19, which weighs 15, a fit of one second took more than a minute
 beside busy processes on two cores, and the first one, with the imports, several."""
@@ -50,7 +53,7 @@ def main(*, memory_limit: int | None = None, parent: int | None = None) -> None:
     _step_back(memory_limit)
     watch = _Watch(os.getppid() if parent is None else parent)
     questions = _Questions()
-    answerer = _Answerer()
+    answerer = _Answerer(_Progress(answers, watch))
     while (line := questions.newest()) is not None:
         answer = answerer.answer(line, watch)
         _write_all(answers, json.dumps(answer, allow_nan=False).encode("ascii") + b"\n")
@@ -65,19 +68,45 @@ class _Watch:
 
     def __init__(self, parent: int) -> None:
         self._parent = parent
+        self._seconds: float | None = None
         self._deadline: float | None = None
         signal.signal(signal.SIGALRM, self._look)
         signal.setitimer(signal.ITIMER_REAL, _LOOK_AFTER_PARENT, _LOOK_AFTER_PARENT)
 
     def allow(self, seconds: float | None) -> None:
         """Sets how much processor time may be used from now on; None for any."""
-        self._deadline = None if seconds is None else time.process_time() + seconds
+        self._seconds = seconds
+        self.begin_again()
+
+    def begin_again(self) -> None:
+        """Counts from now on, and not from when `allow` was called."""
+        self._deadline = None if self._seconds is None else time.process_time() + self._seconds
 
     def _look(self, number: int, frame: FrameType | None) -> None:
         if os.getppid() != self._parent:
             os._exit(0)
         if self._deadline is not None and time.process_time() > self._deadline:
             os._exit(os.EX_SOFTWARE)
+
+
+class _Progress:
+    """Says now and then that records are being read, by a space in front of the answer.
+
+    A time limit is for a fit that hangs. Records of many millions of lines take longer to read, once; the
+    fitter counts from the last byte that it was sent.
+    """
+
+    def __init__(self, answers: int, watch: _Watch) -> None:
+        self._answers = answers
+        self._watch = watch
+        self._told = time.monotonic()
+
+    def __call__(self) -> None:
+        now = time.monotonic()
+        if now - self._told >= _TELL_EVERY:
+            self._told = now
+            self._watch.begin_again()
+            _write_all(self._answers, b" ")
 
 
 class _Questions:
@@ -104,7 +133,8 @@ class _Questions:
 class _Answerer:
     """Answers one question at a time; remembers what it has read of each study, and its finished runs."""
 
-    def __init__(self) -> None:
+    def __init__(self, progress: Callable[[], None]) -> None:
+        self._progress = progress
         self._readers: dict[str, StudyReader] = {}
         self._shelves: dict[str, Any] = {}
 
@@ -131,7 +161,9 @@ class _Answerer:
 
         begun = time.process_time()
         folder = str(request["study_dir"])
-        reader = self._readers.setdefault(folder, StudyReader(Path(folder)))
+        if folder not in self._readers:
+            self._readers[folder] = StudyReader(Path(folder), progress=self._progress)
+        reader = self._readers[folder]
         unsaved = request.get("unsaved")
         study = reader.read(_unsaved(unsaved), schedule=_unsaved_schedule(unsaved))
         shelf = self._shelves.setdefault(folder, Shelf())

@@ -22,6 +22,7 @@ FORGOTTEN_AFTER = 8
 """Listings in a row that must lack all of an attempt before its copy is removed: some are incomplete."""
 _MOST_GONE = 3
 _PATIENCE = (0.2, 0.5, 1.0, 2.0)
+_LONGEST = 60.0
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,254}")
 
 
@@ -64,16 +65,30 @@ class Mirror:
         return None
 
     def pull_patiently(self) -> None:
-        """Copies all that is new; tries for some seconds, and what goes wrong is told by `fault`."""
-        for pause in (*_PATIENCE, None):
+        """Copies all that is new; what goes wrong is told by `fault`.
+
+        Tries for some seconds, and while that gains anything for up to a minute.
+        """
+        pauses, end = iter(_PATIENCE), time.monotonic() + _LONGEST
+        while True:
+            before = self._gained
             try:
                 while self.pull():
                     pass
                 return
             except Exception as error:
                 self._error = describe(error)
-                if pause is not None:
-                    time.sleep(pause)
+            if self._gained != before and time.monotonic() < end:
+                pauses = iter(_PATIENCE)
+            pause = next(pauses, None)
+            if pause is None:
+                return
+            time.sleep(pause)
+
+    @property
+    def _gained(self) -> tuple[int, int]:
+        """Changes with everything that is copied or listed."""
+        return len(self._held), self._objects.walked
 
     def pull(self, most: int | None = None) -> bool:
         """Copies what is new, at most so many files; whether there is more to do.

@@ -27,6 +27,12 @@ class ObjectFolder:
         self.url = url
         self._filesystem: Any = None
         self._root = ""
+        self._walked: dict[Key, list[tuple[str, bool, int | None]]] = {}
+
+    @property
+    def walked(self) -> int:
+        """How many folders `files` has listed so far, of a listing that is not complete."""
+        return len(self._walked)
 
     def connect(self) -> Any:
         """The filesystem; made at the first call, which may import much, but contacts nothing.
@@ -46,11 +52,14 @@ class ObjectFolder:
         """Every file at most four levels down, with its size where the store tells it.
 
         Raises:
-            Exception: Where any part of it could not be listed.
+            Exception: Where any part of it could not be listed. The next call goes on from there, where
+                folders are listed one by one: of a hundred calls one may always fail.
         """
         filesystem = self.connect()
         if not _lists_flat(filesystem):
-            return dict(self._walk(()))
+            walked = dict(self._walk(()))
+            self._walked.clear()
+            return walked
         filesystem.invalidate_cache()
         try:
             found = filesystem.find(self._root, detail=True)
@@ -130,7 +139,9 @@ class ObjectFolder:
 
     def _walk(self, folder: Key) -> Iterator[tuple[Key, int | None]]:
         # Not the filesystem's own walk: that takes a folder which it cannot list for an empty one.
-        for name, is_folder, size in list(self._list(folder)):
+        if folder not in self._walked:
+            self._walked[folder] = list(self._list(folder))
+        for name, is_folder, size in self._walked[folder]:
             key = (*folder, name)
             if not is_folder:
                 yield key, size

@@ -6,7 +6,7 @@ import os
 import stat
 import tempfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,12 +48,16 @@ class StudyReader:
 
     Args:
         study_dir: The study's folder, `ObservationStore.study_dir`, or its URL.
+        progress: Called while `read` lasts, for every megabyte or so.
 
     Raises:
         ValueError: If it is a URL of a filesystem that is not installed.
     """
 
-    def __init__(self, study_dir: str | os.PathLike[str]) -> None:
+    def __init__(
+        self, study_dir: str | os.PathLike[str], *, progress: Callable[[], None] | None = None
+    ) -> None:
+        self._progress = progress
         self._mirror: Mirror | None = None
         if is_url(study_dir) and is_url(root := as_root(study_dir)):
             self._copy = tempfile.TemporaryDirectory(prefix="foretrain-read-", ignore_cleanup_errors=True)
@@ -109,7 +113,7 @@ class StudyReader:
             del self._recordings[key]
         changed = bool(gone)
         for key, files in found.items():
-            changed |= self._recordings.setdefault(key, Recording()).update(files)
+            changed |= self._recordings.setdefault(key, Recording(self._progress)).update(files)
         return changed
 
 

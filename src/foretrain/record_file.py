@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from foretrain.attempts import Attempt
 from foretrain.observation import RunInfo
@@ -29,12 +29,16 @@ class Recording:
     earlier one comes late, or they were replaced by one that holds them all, everything is read again. A
     line that stands in several counts once.
 
+    Args:
+        progress: Called once in a while when there is much to read.
+
     Attributes:
         attempt: What they hold; None before there is a header.
         skipped: Lines that were skipped, by reason.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, progress: Callable[[], None] | None = None) -> None:
+        self._progress = progress
         self._tails: dict[str, _Tail] = {}
         self._forget()
 
@@ -55,7 +59,7 @@ class Recording:
         gone = self._tails.keys() - found.keys()
         for path in gone:
             del self._tails[path]
-        tails = [self._tails.setdefault(path, _Tail(path)) for path in found]
+        tails = [self._tails.setdefault(path, _Tail(path, self._progress)) for path in found]
         tails.sort(key=lambda tail: tail.order)
         changed = [tail for tail in tails if tail.is_changed(found[tail.path])]
         if not changed and not gone:
@@ -155,8 +159,9 @@ class _Tail:
         began: Whether any of it was read.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, progress: Callable[[], None] | None) -> None:
         self.path = path
+        self._progress = progress
         self.name = read_name(os.path.basename(path)) or FileName(0, "")  # noqa: PTH119 (called often)
         self.order = (self.name.first or 0, -(self.name.last or 0), path)
         self.forget()
@@ -200,6 +205,8 @@ class _Tail:
 
     def _lines(self, fd: int, size: int) -> Iterator[_Line]:
         while self._offset < size:
+            if self._progress is not None:
+                self._progress()
             block = os.pread(fd, min(MAX_LINE + 1, size - self._offset), self._offset)
             end = block.rfind(b"\n") + 1
             if end:
