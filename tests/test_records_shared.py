@@ -83,6 +83,23 @@ def test_rates_that_are_none_make_a_line_no_record(rates):
     assert read_observation({**record, "lrs": [0.1, 0.2]}, RunInfo("r")).lrs == (0.1, 0.2)
 
 
+@given(st.floats(), st.none() | st.floats())
+def test_the_metric_as_logged_survives_json_beside_its_error(value, logged):
+    there = Observation("r", "1 - acc", value, Counts(1, 2), logged=logged)
+    line = json.loads(json.dumps(there.to_json(), allow_nan=False))
+    back = read_observation(line, RunInfo("r"))
+    assert [repr(back.value), repr(back.logged)] == [repr(value), repr(logged)]
+    assert ("logged" in line) == (logged is not None)
+
+
+@pytest.mark.parametrize("name", ["value", "logged"])
+@pytest.mark.parametrize("number", ["0.5", "Infinity", True, [1], {}, None])
+def test_a_line_whose_value_is_no_number_is_no_record(name, number):
+    line = {**Observation("r", "1 - acc", 0.5, Counts(1, 2), logged=0.5).to_json(), name: number}
+    with pytest.raises(LineError, match="not a record"):
+        read_observation(line, RunInfo("r"))
+
+
 def test_run_info_survives_json():
     info = RunInfo("r", "s", 2, {"params": "trainable"}, Counts(1, 2), {"run": "q", "step": 5}, 1.0)
     assert RunInfo.from_json(json.loads(json.dumps({**info.to_json(), "later": 1}))) == info
