@@ -15,7 +15,7 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).parent))
 from foretrain.lightning import ScalingLawMonitor
-from foretrain.lightning.counting import all_tokens, first_size
+from foretrain.lightning.batches import all_tokens, first_size
 from lightning_models import FLAVOURS, read_study
 
 pytest.importorskip("jsonargparse")
@@ -32,8 +32,8 @@ INIT_ARGS = {
     "study": "widths",
     "run": "mine",
     "root": "kept",
-    "batch_size_fn": "foretrain.lightning.counting.first_size",
-    "length_fn": "foretrain.lightning.counting.all_tokens",
+    "batch_size_fn": "foretrain.lightning.batches.first_size",
+    "length_fn": "foretrain.lightning.batches.all_tokens",
     "model_size": 100,
     "flops_per_sample": 7.0,
     "fit": False,
