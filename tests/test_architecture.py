@@ -130,7 +130,7 @@ MAY_IMPORT = {
     "cli": {
         *("", "axes", "analysis", "comparison", "conventions", "findings", "fitting", "importers", "laws"),
         *("merging", "mirror", "observation", "points", "reader", "record_file", "records", "report"),
-        *("resampling", "status", "store"),
+        *("resampling", "status", "store", "tensorboard.summary"),
         *("study", "study_file", "study_job", "study_points", "urls"),
     },
     "shards": set(),

@@ -1,9 +1,11 @@
 """`foretrain report --html --png`: a file that needs nothing else, and pictures of what the reports say."""
 
 import base64
+import json
 import math
 import re
 import sys
+import tempfile
 from dataclasses import replace
 from html.parser import HTMLParser
 from xml.etree import ElementTree
@@ -17,7 +19,9 @@ from foretrain.cli.figures import draw, render, residuals
 from foretrain.cli.page import page, section
 from foretrain.report import LawFit, PastForecast, Report
 from foretrain.store import ObservationStore
+from foretrain.tensorboard.summary import read_report
 from test_analysis import SIZES, record
+from test_importers import csv_file, event_file
 
 pytest.importorskip("matplotlib")
 
@@ -41,6 +45,14 @@ def log_dir(tmp_path_factory):
         store.finish("finished")
         store.close()
     return root
+
+
+def keep_run(root, name):
+    store = ObservationStore(root / "foretrain")
+    run = record(name, 1e6)
+    store.begin(run.info)
+    assert all([store.append(o) for o in run.observations])
+    store.close()
 
 
 class Page(HTMLParser):
@@ -206,10 +218,66 @@ def test_without_matplotlib_what_to_install_is_said(log_dir, tmp_path, capsys, m
 
 
 def test_a_place_that_cannot_be_written_is_said(tmp_path, capsys):
-    store = ObservationStore(tmp_path / "foretrain")
-    run = record("r", 1e6)
-    store.begin(run.info)
-    assert all([store.append(o) for o in run.observations])
-    store.close()
+    keep_run(tmp_path, "r")
     assert main(["report", str(tmp_path), "--html", str(tmp_path / "none" / "x.html")]) == 1
     assert "The report cannot be written: [Errno 2]" in capsys.readouterr().err
+
+
+def reports_in_tab(root):
+    """What the tab's server shows of each run, read as it reads, and how often each is there."""
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    from tensorboard.util.tensor_util import make_ndarray
+
+    found = {}
+    for folder in {path.parent for path in root.rglob("*tfevents*")}:
+        events = accumulator.EventAccumulator(str(folder)).Reload()
+        tags = [tag for tag in events.Tags()["tensors"] if tag.startswith("foretrain")]
+        for tag in tags:
+            (event,) = events.Tensors(tag)
+            found[folder.relative_to(root).as_posix()] = read_report(make_ndarray(event.tensor_proto))
+    return found
+
+
+def test_imported_runs_are_in_the_tab(tmp_path, capsys):
+    for n in SIZES[:3]:
+        values = {o.counts.steps - 1: o.value for o in record("x", n).observations}
+        event_file(tmp_path / f"n{n:.0e}", list(values), value=values.get)
+    outside = tmp_path.parent / f"{tmp_path.name}-outside"
+    event_file(outside, [1])
+    command = ["import", "tensorboard", str(tmp_path), "--metric", "val_loss", "--samples-per-step", "1000"]
+    assert main([*command, "--params", "1e6", "--finished"]) == 0
+    keep_run(tmp_path, f"../{outside.name}")
+    before = {path: path.read_bytes() for path in outside.iterdir()}
+    for _ in range(2):
+        assert main(["report", str(tmp_path), "--tab", "--json"]) == 0
+        out, err = capsys.readouterr()
+        told = {one["run"]: one for one in map(json.loads, out.splitlines()[-4:])}
+        assert "3 reports are in the tab.\n" in err and f"not in TensorBoard: ../{outside.name}." in err
+        found = reports_in_tab(tmp_path)
+        assert set(found) == {f"n{n:.0e}" for n in SIZES[:3]}
+        assert all(json.loads(report.to_json()) == told[name] for name, report in found.items())
+    assert {path: path.read_bytes() for path in outside.iterdir()} == before
+    assert main([*command, "--params", "1e6", "--finished", "--json"]) == 0
+    assert {json.loads(line)["outcome"] for line in capsys.readouterr().out.splitlines()} == {"unchanged"}
+
+
+def test_the_tab_of_a_url_is_refused(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("fsspec")
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    url = f"memory://tab-{tmp_path.name}"
+    csv_file(tmp_path / "r", "step,val_loss\n1,0.9\n")
+    command = [
+        "import",
+        "csv",
+        str(tmp_path / "r"),
+        "--metric",
+        "val_loss",
+        "--batch-size",
+        "8",
+        "--into",
+        url,
+    ]
+    assert main(command) == 0
+    assert main(["report", url, "--tab"]) == 2
+    assert "Expected a directory with --tab, got a URL" in capsys.readouterr().err

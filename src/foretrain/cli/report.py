@@ -11,15 +11,19 @@ from foretrain import __version__
 from foretrain.analysis import Question, Shelf, analyze
 from foretrain.axes import AXES
 from foretrain.cli.figures import draw, render
-from foretrain.cli.output import CommandError, console, count, progress, visible
+from foretrain.cli.output import CommandError, console, count, progress, visible, warn
 from foretrain.cli.output import table as make_table
 from foretrain.cli.page import page, section
 from foretrain.cli.roots import add_source, choose, read_studies, study_folders
 from foretrain.comparison import RunCurve, resumed_as
 from foretrain.findings import ANNEALED, NOT_ANNEALED, record_line
+from foretrain.importers import SOURCES
+from foretrain.importers.logs import LogError, name_under
 from foretrain.records import folder_name
 from foretrain.report import NamedProjection, Report
 from foretrain.store import Study
+from foretrain.tensorboard.summary import replace_report
+from foretrain.urls import is_url
 
 
 def add_parser(commands: Any) -> None:
@@ -29,6 +33,9 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--json", action="store_true", help="one report a line, as JSON")
     parser.add_argument("--html", type=Path, metavar="FILE", help="also write one HTML file with pictures")
     parser.add_argument("--png", type=Path, metavar="DIR", help="also write the pictures there")
+    parser.add_argument(
+        "--tab", action="store_true", help="also put the reports where TensorBoard's Scaling tab finds them"
+    )
     parser.set_defaults(run=run)
 
 
@@ -40,6 +47,8 @@ def run(args: argparse.Namespace) -> int:
     by_study = [reports for reports in by_study if reports]
     if args.html is not None or args.png is not None:
         _write(args, by_study)
+    if args.tab:
+        _put_into_tab(args.log_dir, [report for reports in by_study for report in reports])
     if args.json:
         for told in (report for reports in by_study for report in reports):
             print(told.to_json())
@@ -72,6 +81,30 @@ def _write(args: argparse.Namespace, by_study: Sequence[Sequence[Report]]) -> No
             args.html.write_text(page(f"foretrain {__version__}: scaling laws", sections), encoding="utf-8")
     except OSError as error:
         raise CommandError(f"The report cannot be written: {error}.") from None
+
+
+def _put_into_tab(log_dir: str, reports: Sequence[Report]) -> None:
+    """Writes the reports beside the runs' event files; a run that has none is not in TensorBoard either."""
+    if is_url(log_dir):
+        raise CommandError(
+            "Expected a directory with --tab, got a URL: TensorBoard's files lie elsewhere.", 2
+        )
+    root = Path(log_dir)
+    root = root.parent if root.name == "foretrain" else root
+    try:
+        # Looked up, never joined: a run's name is no path.
+        places = {name_under(root, place): place for place in SOURCES["tensorboard"].find(root)}
+        found = [report for report in reports if report.run in places]
+        for report in found:
+            replace_report(places[report.run], report)
+    except ModuleNotFoundError:
+        raise CommandError("The tab needs TensorBoard: pip install 'foretrain[tensorboard]'.") from None
+    except (OSError, LogError) as error:
+        raise CommandError(f"The reports cannot be put into the tab: {error}.") from None
+    left = [report.run for report in reports if report.run not in places]
+    warn(f"{len(found)} reports are in the tab.")
+    if left:
+        warn(f"Without event files under {root}, and so not in TensorBoard: {', '.join(left)}.")
 
 
 def _analyze(study: Study, metric: str | None, axis: str | None) -> list[Report]:

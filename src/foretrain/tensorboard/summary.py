@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import os
+import time
+from pathlib import Path
 from typing import Any
 
 from foretrain.report import MAX_REPORT_BYTES, Report, ReportError
@@ -11,6 +14,8 @@ from foretrain.tensorboard.metadata import CONTENT, PLUGIN_NAME, report_tag
 # TensorBoard's and tensorboardX's messages have the same fields but are different classes, and each writer
 # takes only its own.
 _SUMMARY_MODULES = ("tensorboard.compat.proto.summary_pb2", "tensorboardX.proto.summary_pb2")
+OWN_SUFFIX = ".foretrain"
+"""Ends the names of event files that hold a report and nothing else."""
 _DT_STRING = 7  # tensorflow/core/framework/types.proto
 # Field 4 of SummaryMetadata, data_class = DATA_CLASS_TENSOR (summary.proto): without it TensorBoard's readers
 # do not list the tag. As bytes, because tensorboardX's message does not name the field, but keeps it.
@@ -84,6 +89,39 @@ def write_report(writer: Any, report: Report, step: int, label: str = "") -> Non
     raise ModuleNotFoundError(
         "Writing a report needs TensorBoard: pip install 'foretrain[tensorboard]' (or tensorboardX)."
     )
+
+
+def replace_report(directory: Path, report: Report) -> None:
+    """Writes a report into an event file of its own, in place of the one that was written there like this.
+
+    Args:
+        directory: The run's, among its other event files.
+        report: The report.
+
+    Raises:
+        ReportError: If the report is larger than a reader accepts.
+        ModuleNotFoundError: If TensorBoard is not installed.
+        OSError: If the directory cannot be written.
+    """
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    text = report.to_json().encode()
+    if len(text) > MAX_REPORT_BYTES:
+        raise ReportError(f"Expected a report of at most {MAX_REPORT_BYTES} bytes, got {len(text)}.")
+    before = list(directory.glob(f"*tfevents*{OWN_SUFFIX}"))
+    now = time.time()
+    # Readers look for "tfevents", and read the files of a run in the order of their names.
+    path = directory / f"events.out.tfevents.{int(now):010d}.{os.urandom(4).hex()}{OWN_SUFFIX}"
+    with path.open("wb") as file:
+        writer = RecordWriter(file)
+        writer.write(Event(wall_time=now, file_version="brain.Event:2").SerializeToString())
+        summary = _summary(Summary(), report.metric, text)
+        writer.write(Event(wall_time=now, step=report.step, summary=summary).SerializeToString())
+        writer.flush()
+    for old in before:
+        old.unlink(missing_ok=True)
 
 
 def read_report(datum: Any) -> Report:
