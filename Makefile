@@ -3,21 +3,31 @@
 #   make demo    trains six small models on real text and says what to open
 #   make test    runs the test suite
 #
-# Both first create .venv and install what they need.
+# Both first create .venv and install what they need. `make test-oldest` runs the tests of the callback with the
+# oldest packages that are supported, in .venv-oldest.
 
 PYTHON ?= python3
 VENV ?= .venv
+OLDEST ?= .venv-oldest
 BIN = $(VENV)/bin
+PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
+WORKERS ?= 2
+OLDEST_TESTS = $(addprefix tests/test_, store.py fitter.py child.py records_shared.py schedule_records.py analysis.py \
+	fitting.py laws.py projection.py resampling.py run_projection.py tensorboard_plugin.py tensorboard_summary.py)
 DEMO_LOGS ?= demo_logs
 SEED ?= 0
 
-.PHONY: demo test faults lint types screenshots overhead clean
+.PHONY: demo test test-oldest faults lint types screenshots overhead clean
 
 demo: $(VENV)/.ready
 	$(BIN)/python examples/demo.py --log-dir $(DEMO_LOGS) --seed $(SEED)
 
 test: $(VENV)/.ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations 15
+
+# What depends on the versions: the callback with both Lightnings, the arithmetic and the files beneath it, the reports.
+test-oldest: $(OLDEST)/.ready
+	$(OLDEST)/bin/python -m pytest -n $(WORKERS) --dist loadfile --durations 10 tests/test_lightning_*.py $(OLDEST_TESTS)
 
 # Injects every fault that the store and the callback are held to survive, at the numbers asked, and prints what it cost.
 faults: $(VENV)/.ready
@@ -40,9 +50,17 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 		{ echo "Expected Python 3.10 or later, got $$($(PYTHON) --version): set PYTHON=python3.x"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python $(PIP_INSTALL) --constraint constraints.txt torch
+	$(BIN)/python $(PIP_INSTALL) --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+# Without the S3 server and the browser, whose packages ask for newer ones.
+$(OLDEST)/.ready: pyproject.toml constraints-oldest.txt
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python $(PIP_INSTALL) --constraint constraints-oldest.txt torch setuptools
+	$(OLDEST)/bin/python $(PIP_INSTALL) --constraint constraints-oldest.txt \
+		--editable '.[lightning,pytorch-lightning,tensorboard,fsspec,test]' requests setuptools packaging
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(DEMO_LOGS) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST) $(DEMO_LOGS) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -104,6 +104,24 @@ def make_trainer(pl, root, monitor=None, **options):
     return pl.Trainer(callbacks=[] if monitor is None else monitor, **{**defaults, **options})
 
 
+def make_witness(pl):
+    """A callback that counts on its own: samples and steps trained on by the end of each validation."""
+
+    class Witness(pl.Callback):
+        def __init__(self):
+            self.samples = 0
+            self.validated = []
+
+        def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+            self.samples += len(batch["x"] if isinstance(batch, dict) else batch[0])
+
+        def on_validation_end(self, trainer, module):
+            if not trainer.sanity_checking:
+                self.validated.append((self.samples, trainer.global_step))
+
+    return Witness()
+
+
 def read_study(root, study="default"):
     return StudyReader(ObservationStore(root, study=study).study_dir).read()
 

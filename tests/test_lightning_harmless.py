@@ -1,7 +1,9 @@
 """The first promise: nothing of ours ends, slows or changes a training run, and no observation is lost."""
 
 import importlib
+import importlib.metadata
 import importlib.util
+import json
 import logging
 import math
 import os
@@ -202,8 +204,12 @@ def test_the_will_of_the_user_passes(pl, tmp_path, error):
 
     batches = 0
     trainer = make_trainer(pl, tmp_path, ScalingLawMonitor(fit=False, batch_size_fn=count), max_epochs=9)
-    with pytest.raises((KeyboardInterrupt, SystemExit)):
+    try:
         trainer.fit(make_module(pl), loader(), loader())
+    except (KeyboardInterrupt, SystemExit):
+        pass
+    else:  # Lightning 2.2 ends the fit at an interrupt, and returns
+        assert error is KeyboardInterrupt and trainer.interrupted
     assert batches == 8
     run = only_run(tmp_path)
     assert run.state == "failed"
@@ -326,15 +332,19 @@ import sys; sys.path.insert(0, {tests!r})
 import pytorch_lightning as pl
 from lightning_models import *
 from foretrain.lightning import ScalingLawMonitor
-trainer = make_trainer(pl, {root!r}, ScalingLawMonitor(fit=False), max_epochs=4)
+witness = make_witness(pl)
+trainer = make_trainer(pl, {root!r}, [ScalingLawMonitor(fit=False), witness], max_epochs=4)
 trainer.fit(make_module(pl), loader(), loader(), ckpt_path={root!r} + "/last.ckpt")
+print([40 + samples for samples, _ in witness.validated])
 """
     code = code.format(tests=str(Path(__file__).parent), root=str(tmp_path))
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=120)
+    validated = json.loads(done.stdout.splitlines()[-1])
+    assert validated[-1] in (80, 84)  # older versions of Lightning train on one batch more
     run = only_run(tmp_path)
     assert run.info.attempt == 2
     assert run.info.continues == {"run": run.info.run, "step": 10}
-    assert [o.counts.samples for o in run.observations] == [20, 40, 60, 80]
+    assert [o.counts.samples for o in run.observations] == [20, 40, *validated]
 
 
 def test_two_processes_count_together_and_wait_for_nothing(tmp_path):
@@ -394,6 +404,10 @@ def test_a_slow_fitter_does_not_hold_up_the_end(pl, tmp_path, monkeypatch):
     assert read_study(tmp_path / "foretrain").runs
 
 
+@pytest.mark.skipif(
+    importlib.metadata.version("pytorch-lightning") == "2.2.0",
+    reason="the ThroughputMonitor of Lightning 2.2.0 refuses to log every 50 steps without accumulation",
+)
 def test_the_benchmark_runs(capsys, monkeypatch):
     path = Path(__file__).parents[1] / "benchmarks" / "overhead.py"
     spec = importlib.util.spec_from_file_location("overhead", path)

@@ -936,10 +936,11 @@ def fit(pl, monitor, root, workers=0, **options):
 
 
 @pytest.fixture
-def own_temporary_folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
-    (tmp_path / "tmp").mkdir()
-    return tmp_path / "tmp"
+def own_temporary_folder(monkeypatch):
+    # Not in `tmp_path`: workers of a DataLoader bind sockets here, whose paths may have 107 characters.
+    with tempfile.TemporaryDirectory(prefix="own") as folder:
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        yield Path(folder)
 
 
 def test_a_run_of_lightning_is_kept_behind_a_url(memory, tmp_path, own_temporary_folder):

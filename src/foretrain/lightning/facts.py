@@ -226,8 +226,10 @@ def planned_samples(
         processes: Data-parallel processes.
         earlier: Samples counted before this process.
     """
-    if progress.total is None or batches == 0 or counted == 0:
+    if progress.total is None or progress.done == 0 or counted == 0:
         return None
+    if batches == 0:  # validated straight after a resume: all that is known are the batches before it
+        batches, earlier = progress.done, 0
     loader = trainer.train_dataloader
     size = getattr(loader, "batch_size", None)
     if size is not None and size == first and progress.epoch_batches is not None:
