@@ -2,9 +2,9 @@
 
     python benchmarks/hestness.py [--trials 200]
 
-A study has 4 to 8 shards, each twice the one before; its errors follow `E + A m^-alpha` with a floor E of 0,
-30 or 60 % of the last error and log-normal noise of 2 or 8 %. Asked are a new measurement at 4 and at 16 times
-the data, the exponent, and the data needed for the error at 4 times the data.
+A study has 4 to 8 shards, each twice the one before; its errors follow `E + A m^-alpha` with a floor E
+of 0, 30 or 60 % of the last error and log-normal noise of 2 or 8 %. Asked are a new measurement at 4 and
+at 16 times the data, the exponent, and the data needed for the error at 4 times the data.
 """
 
 from __future__ import annotations
