@@ -144,7 +144,17 @@ MAY_IMPORT = {
     "hestness_target": {"hestness", "hestness_law"},
     "lightning": {
         "shards",
-        *("axes", "knots", "schedule", "observation", "store", "fitter", "report", "tensorboard.summary"),
+        *(
+            "axes",
+            "conventions",
+            "knots",
+            "schedule",
+            "observation",
+            "store",
+            "fitter",
+            "report",
+            "tensorboard.summary",
+        ),
         *("findings", "url_store", "urls"),
     },
     "tensorboard": set(),

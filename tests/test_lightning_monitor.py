@@ -473,6 +473,7 @@ def test_resume_in_the_middle_of_an_epoch(pl, tmp_path, same_instance):
         "run": "lightning_logs/version_0",
         "samples": 32,
         "tokens": None,
+        "tokens_rule": None,
         "distinct": 20,
     }
     again = monitor if same_instance else ScalingLawMonitor(fit=False)

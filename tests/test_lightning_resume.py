@@ -4,6 +4,7 @@ import importlib
 import json
 import math
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from foretrain.comparison import each_once
 from foretrain.lightning import ScalingLawMonitor
 from foretrain.lightning.schedule import RateRecorder
-from foretrain.points import run_curve
-from lightning_models import FLAVOURS, Texts, loader, make_trainer, points
+from foretrain.points import OTHERWISE, run_curve, usable
+from lightning_models import FLAVOURS, Texts, loader, make_module, make_trainer, points, read_study
 from resume_run import BATCH, EPOCH, EVERY, Attempt, loss, make, rate, runs
 
 
@@ -136,6 +137,73 @@ def test_branches_of_one_run_share_their_past(pl, tmp_path):
         fit(pl, tmp_path, steps, resume=path)
         path.replace(tmp_path / LAST)
     assert once(runs(tmp_path)) == {"1": list(range(4, 41, 4)), "2": [32, 36]}
+
+
+# Validations that come straight after a resume, before any batch
+
+
+def fit_texts(pl, root, steps, resume=None, length_fn=None, **options):
+    """Texts with a mask; leaves root/mid.ckpt, saved in the middle of the validation after 6 steps."""
+
+    module = make_module(pl)
+    validate = module.validation_step
+
+    def validation_step(batch, batch_idx):
+        if module.global_step == 6 and batch_idx == 1:
+            module.trainer.save_checkpoint(root / "mid.ckpt")
+        return validate(batch, batch_idx)
+
+    module.validation_step = validation_step
+    monitor = ScalingLawMonitor(fit=False, length_fn=length_fn)
+    options = {"max_steps": steps, "max_epochs": None, "val_check_interval": 3, **options}
+    trainer = make_trainer(pl, root, monitor, check_val_every_n_epoch=None, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        trainer.fit(module, loader(Texts()), loader(Texts()), ckpt_path=resume)
+    return monitor
+
+
+def steps_of(root, attempt):
+    """The steps at which an attempt measured."""
+    (path,) = root.rglob(f"{attempt:04d}-*.jsonl")
+    lines = [json.loads(line) for line in path.open() if line.strip()]
+    return [line["data"]["counts"]["steps"] for line in lines if line["kind"] == "observation"]
+
+
+def test_a_validation_before_the_first_batch_is_recorded_as_its_past_was_counted(pl, tmp_path):
+    """Lightning goes back to the validation in which the checkpoint was saved; no batch was seen by then."""
+    fit_texts(pl, tmp_path / "whole", 12)
+    fit_texts(pl, tmp_path / "cut", 8)
+    fit_texts(pl, tmp_path / "cut", 12, tmp_path / "cut" / "mid.ckpt")
+    (whole,), (run,) = (read_study(tmp_path / name / "foretrain").runs.values() for name in ("whole", "cut"))
+    told = steps_of(tmp_path, 2)
+    assert told[0] == 6, "Lightning has not validated before the first batch"
+    assert run.info.conventions == whole.info.conventions
+    assert run.info.conventions["tokens"] == "attention_mask"
+    assert run.counted_otherwise == frozenset()
+    planned = [(r.info.planned.samples, r.info.planned.steps) for r in (whole, run)]
+    assert planned == [(48, 12)] * 2
+    columns = [[(o.counts.steps, o.counts.samples) for o in r.observations] for r in (whole, run)]
+    assert columns[0] == columns[1] == [(3, 12), (6, 24), (9, 36), (12, 48)]
+    assert [o.counts.tokens for o in run.observations[:2]] == [
+        o.counts.tokens for o in whole.observations[:2]
+    ]
+
+
+def twice(batch):
+    return 2 * batch["input_ids"].numel()
+
+
+def test_other_conventions_from_a_resume_on_are_told_apart(pl, tmp_path):
+    """Resumed with a `length_fn`: what was counted by the mask is kept, and not fitted with the rest."""
+    fit_texts(pl, tmp_path, 8)
+    fit_texts(pl, tmp_path, 12, tmp_path / "mid.ckpt", length_fn=twice)
+    (run,) = read_study(tmp_path / "foretrain").runs.values()
+    assert run.info.conventions["tokens"].startswith("length_fn")
+    kept, excluded = usable(run, "val_loss", "tokens")
+    assert excluded == {OTHERWISE: 1}
+    assert [o.counts.steps for _, o in kept] == steps_of(tmp_path, 2) == [6, 9, 12]
+    assert [o.counts.steps for o in run.observations] == [3, 6, 9, 12]
 
 
 # What is in a checkpoint

@@ -87,6 +87,7 @@ class BatchCounter:
         processes: int = 1,
         samples: int = 0,
         tokens: int | None = None,
+        tokens_rule: str | None = None,
         distinct: int | None = None,
         loader: Any = None,
     ) -> None:
@@ -96,6 +97,7 @@ class BatchCounter:
             processes: Data-parallel processes.
             samples: Samples counted earlier, over all processes.
             tokens: Tokens counted earlier; None where unknown.
+            tokens_rule: How those were counted, which holds until the first batch.
             distinct: Distinct samples among those counted earlier; None where unknown.
             loader: What the Trainer draws from: one loader, or several in a dictionary, list or tuple.
         """
@@ -115,7 +117,7 @@ class BatchCounter:
         self._earlier = (samples, tokens)
         self._samples, self._tokens = _Tally(), _Tally()
         if not self._user_length:
-            self._length, self.tokens_rule = None, None
+            self._length, self.tokens_rule = None, None if tokens is None else tokens_rule
 
     def add(self, batch: Any) -> None:
         """Counts a batch. Never raises an `Exception`; what it cannot count, it says in `faults`."""
@@ -182,6 +184,7 @@ class BatchCounter:
             self.distinct = None
 
     def _find_tokens(self, batch: Any) -> None:
+        self.tokens_rule = None
         try:
             rule = self._token_rule(batch)
         except Exception:  # batches are anyone's

@@ -169,7 +169,8 @@ class ScalingLawMonitor(HostCallback):
     def _past(self) -> Past | None:
         if self._place is None:
             return None
-        return Past(self._place.run, *self._counter.read(), distinct=self._find_distinct())
+        counter = self._counter
+        return Past(self._place.run, *counter.read(), counter.tokens_rule, self._find_distinct())
 
     @guarded  # so that trouble with them costs no counts
     def _find_distinct(self) -> int | None:

@@ -7,7 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from foretrain.axes import Counts
+from foretrain.conventions import signature
 from foretrain.lightning import measure
+from foretrain.lightning.conventions import conventions
 from foretrain.lightning.counting import BatchCounter
 from foretrain.lightning.facts import Place, ends_epoch, size_doubt
 from foretrain.lightning.flops import FlopMeter
@@ -94,6 +96,13 @@ class Recording:
                 f"are taken to be like this one ({counter.first} samples).",
             )
         inform(counter.describe())
+        if self.session is not None:
+            # A validation came first, straight after a resume: its header tells how the past was counted.
+            if signature(self.session.info.conventions) != signature(
+                conventions(trainer, self.settings, counter)
+            ):
+                self.session.close("failed")
+                self.session = None
         if doubt := size_doubt(trainer, counter):
             self.warn_once("batch size", doubt)
 

@@ -23,12 +23,14 @@ class Past:
         run: Name of the run.
         samples: Samples over all processes.
         tokens: Tokens over all processes; None where unknown.
+        tokens_rule: How they were counted, by name.
         distinct: Distinct samples; None where unknown, and in checkpoints of earlier versions.
     """
 
     run: str
     samples: int
     tokens: int | None
+    tokens_rule: str | None = None
     distinct: int | None = None
 
     def to_state(self) -> dict[str, Any]:
@@ -49,7 +51,9 @@ class Past:
                 "resume with the foretrain that wrote it"
             )
         tokens, distinct = (None if n is None else int(n) for n in (state["tokens"], state.get("distinct")))
-        return cls(str(state["run"]), int(state["samples"]), tokens, distinct)
+        rule = state.get("tokens_rule")
+        rule = None if rule is None else str(rule)
+        return cls(str(state["run"]), int(state["samples"]), tokens, rule, distinct)
 
 
 def choose_place(trainer: Any, settings: Settings, past: Past | None) -> Place:
@@ -66,7 +70,8 @@ def begin_counts(trainer: Any, counter: BatchCounter, past: Past | None) -> int:
     """
     where: dict[str, Any] = {"processes": data_parallel_size(trainer), "loader": trainer.train_dataloader}
     if past is not None:
-        counter.start(samples=past.samples, tokens=past.tokens, distinct=past.distinct, **where)
+        where |= {"tokens_rule": past.tokens_rule, "distinct": past.distinct}
+        counter.start(samples=past.samples, tokens=past.tokens, **where)
         return 0
     counter.start(**where)
     return int(trainer.fit_loop.total_batch_idx) + 1
