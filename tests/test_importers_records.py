@@ -292,6 +292,15 @@ def test_a_log_that_has_grown_is_taken_whole_again(tmp_path, capsys):
     assert study(tmp_path).runs["r"].state == "finished"
 
 
+def test_what_is_declared_otherwise_takes_the_place_of_what_was(tmp_path, capsys):
+    csv_file(tmp_path / "r", "step,val_loss\n1,0.9\n2,0.8\n3,0.7\n")
+    for first in ("0", "1"):
+        assert imports("csv", tmp_path, "--first-step", first) == 0
+    assert [one["outcome"] for one in table(capsys)] == ["imported", "updated"]
+    (run,) = study(tmp_path).runs.values()
+    assert [(o.counts.steps, o.value) for o in run.observations] == [(1, 0.9), (2, 0.8), (3, 0.7)]
+
+
 def test_an_import_that_was_cut_off_is_done_again(tmp_path, capsys):
     csv_file(tmp_path / "r", "step,val_loss\n1,0.9\n2,0.8\n3,0.7\n")
     assert imports("csv", tmp_path) == 0
