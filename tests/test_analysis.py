@@ -298,3 +298,18 @@ def test_a_run_in_mid_decay_is_not_compared_with_runs_at_a_constant_rate():
     also_falling = [curve(c.run, c.params, 1.0, np.linspace(1.0, 0.3, 12)) for c in steady]
     assert len(falling.in_phase(0.3).points) == 3
     assert off_curve(falling, also_falling) is not None
+
+
+def test_a_study_of_thousands_is_read_from_some_of_its_runs():
+    rng = np.random.default_rng(0)
+    sizes = 1e7 * 2 ** rng.uniform(0, 6, 2000)
+    curves = []
+    for i, n in enumerate(sizes):
+        d = 20 * n * np.arange(1, 11) / 10
+        y = 1.8 + 480 * n**-0.35 + 2100 * d**-0.37
+        curves.append(RunCurve(f"r{i}", n, tuple(zip(d.tolist(), y.tolist(), strict=True))))
+    report = joint_report(curves)
+    assert len(report.runs) == 2000
+    told = {p.name: p for p in report.projections}["2x size"]
+    truth = 1.8 + 480 * (2 * sizes.max()) ** -0.35 + 2100 * report.at_data**-0.37
+    assert told.lower["0.9"] < truth < told.upper["0.9"]

@@ -233,3 +233,17 @@ def test_two_sizes_of_the_olmo_ladder(published_curves):
 
 def test_the_grid_is_that_of_the_law():
     assert EXPONENTS.size == 28 and set(np.unique(average(*runs()).exponents)) <= set(EXPONENTS)
+
+
+def test_many_sizes_are_taken_together_without_moving_the_law():
+    rng = np.random.default_rng(0)
+    n = np.repeat(1e7 * 2 ** rng.uniform(0, 8, 400), 3)
+    d = np.tile([1e9, 4e9, 1.6e10], 400)
+    y = 1.8 + 480 * n**-0.35 + 2100 * d**-0.37
+    grouped = family_model.size_groups(n)
+    assert np.unique(grouped).size <= 256 < np.unique(n).size
+    assert np.abs(np.log(grouped / n)).max() < np.log(n.max() / n.min()) / 256
+    few = n[:300]
+    assert (family_model.size_groups(few) == few).all()
+    at = foretrain.forecast_joint(n, d, y, 1e10, 1e11)
+    assert float(at.median) == pytest.approx(1.8 + 480 * 1e10**-0.35 + 2100 * 1e11**-0.37, rel=0.01)

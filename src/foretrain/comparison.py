@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -16,6 +17,9 @@ from foretrain.projection import LEVELS, band, named_projection
 from foretrain.report import JointReport, LawFit
 from foretrain.status import FitStatus
 from foretrain.uncertainty import quantile_factor
+
+MIN_CURVE_POINTS, MAX_CURVES = 8, 250
+"""A curve is not thinned below so many points; of more curves so many enter, evenly over the sizes."""
 
 MAX_FAMILY_POINTS = 600
 """Points that enter a joint fit; longer curves are thinned."""
@@ -96,7 +100,28 @@ def resumed_as(curves: Sequence[RunCurve]) -> dict[str, str]:
     that finished beyond what they share with others are none of them: there the others are branches, and all
     came to something.
     """
-    if not any(curve.past for curve in curves):
+    found: dict[str, str] = {}
+    for line in _lines(curves):
+        found.update(_resumed_in(line))
+    return found
+
+
+def _lines(curves: Sequence[RunCurve]) -> list[list[RunCurve]]:
+    """The curves by lines of training: those in different ones have no past in common."""
+    lines: dict[str, list[RunCurve]] = {}
+    for curve in curves:
+        names = {*curve.past, curve.run}
+        # Lists are few and mostly of one: a study of thousands of runs is not compared in pairs.
+        met = {id(lines[name]): lines[name] for name in names if name in lines}
+        line = [c for old in met.values() for c in old] + [curve]
+        for name in names.union(*({*c.past, c.run} for c in line)):
+            lines[name] = line
+    return list({id(line): line for line in lines.values()}.values())
+
+
+def _resumed_in(curves: Sequence[RunCurve]) -> dict[str, str]:
+    """`resumed_as` within one line of training."""
+    if len(curves) == 1:
         return {}
     found: dict[str, str] = {}
     for curve in curves:
@@ -124,17 +149,24 @@ def each_once(curves: Sequence[RunCurve]) -> list[RunCurve]:
     Left out are runs that another one stands for. Of branches that share a past, the first keeps it.
     """
     resumed = resumed_as(curves)
+    line_of = {curve.run: number for number, line in enumerate(_lines(curves)) for curve in line}
+    related: dict[int, list[RunCurve]] = {}
     kept: list[RunCurve] = []
     for curve in curves:
         if curve.run not in resumed:
-            own = curve.beyond(max((curve.shared(other) or 0.0 for other in kept), default=0.0))
+            before = related.setdefault(line_of[curve.run], [])
+            own = curve.beyond(max((curve.shared(other) or 0.0 for other in before), default=0.0))
             if own.points:
                 kept.append(own)
+                before.append(own)
     return kept
 
 
 def _arrays(curves: Sequence[RunCurve]) -> tuple[Array, Array, Array]:
-    most = max(MAX_FAMILY_POINTS // max(len(curves), 1), 8)
+    if len(curves) > MAX_CURVES:
+        by_size = sorted(curves, key=lambda curve: curve.params)
+        curves = [by_size[i] for i in np.linspace(0, len(by_size) - 1, MAX_CURVES).astype(int)]
+    most = max(MAX_FAMILY_POINTS // max(len(curves), 1), MIN_CURVE_POINTS)
     rows = []
     for curve in curves:
         index = np.unique(np.linspace(0, len(curve.points) - 1, min(most, len(curve.points))).astype(int))
@@ -216,7 +248,8 @@ def joint_report(
     """
     usable = [c for c in curves if c.points and c.params > 0]
     signatures = [signature(c.conventions) for c in usable]
-    alike = [c for c in usable if signature(c.conventions) == max(signatures, key=signatures.count)]
+    usual = Counter(signatures).most_common(1)[0][0] if signatures else ()
+    alike = [c for c, counted in zip(usable, signatures, strict=True) if counted == usual]
     left_out += len(usable) - len(alike)
     told = "" if not left_out else f" {left_out} runs counted by other conventions were left out."
     kept = each_once(alike)

@@ -13,6 +13,7 @@ from foretrain.family_model import (
     SCALE_RESIDUAL,
     USUAL_NOISE,
     FamilyModel,
+    size_groups,
 )
 from foretrain.fitting import MAX_CONTRAST, ratio
 from foretrain.laws import LAWS
@@ -119,12 +120,13 @@ def model_family(n: Array, d: Array, y: Array) -> FamilyModel:
     Returns:
         The averaged law. Look at `reasons` before trusting it.
     """
-    sizes = np.unique(n)
+    of_group = size_groups(n)
+    sizes = np.unique(of_group)
     scores: list[float] = []
     log_odds: list[float] = []
     line_odds = 1.0
     for size in sizes[MIN_SIZES:][-MAX_BACKTESTS:]:
-        smaller, held_out = n < size, n == size
+        smaller, held_out = of_group < size, of_group == size
         held_out &= d >= d[held_out].max() / LATE
         past = replace(_average_exponents(n[smaller], d[smaller], y[smaller]), line_odds=line_odds)
         missed, odds = past.judged(n[held_out], d[held_out], y[held_out])
@@ -195,10 +197,11 @@ def _average_exponents(
     w, power = (np.ones(n.size), 0.0) if flat else _weights(n, d, toward or float(n.max()))
     law = average_pairs(x, v, w, temper)
     mean, _ = law.log_moments(x)
-    sizes, top = np.unique(x[0]), x.max(axis=1)
+    of_group = size_groups(x[0])
+    sizes, top = np.unique(of_group), x.max(axis=1)
     runs, reach = sizes.size, top.copy()
     if runs < MIN_SIZES:
-        reach[1] = min(x[1, x[0] == size].max() for size in sizes)
+        reach[1] = min(x[1, of_group == size].max() for size in sizes)
     model = FamilyModel(
         reasons=_doubts(n, d, y, w),
         unit=unit,
@@ -206,7 +209,7 @@ def _average_exponents(
         top=top,
         reach=reach,
         law=law,
-        shared=np.stack([np.log(x[1]), w + 1e-12, np.log(v) - mean, np.log(x[0])]),
+        shared=np.stack([np.log(x[1]), w + 1e-12, np.log(v) - mean, np.log(of_group)]),
         toward=float(np.log(toward or n.max()) - np.log(unit[0])),
         nearness=NEARNESS * power,
         independent=min(n.size, MIN_EFFECTIVE_PER_SIZE * runs),

@@ -35,6 +35,9 @@ SCALE_RESIDUAL, SCALE_SPREAD, SCALE_DISTANCE = 1.10, 0.68, 0.074
 """What the residuals, the spread of the exponents and the distance add to the standard deviation. From a
 trial on the curves of Alabdulmohsin et al. 2022; `benchmarks/joint.py` shows what they reach on families."""
 
+MAX_GROUPS = 256
+"""Sizes up to which each is a run of its own; of more, those next to each other are taken together."""
+
 T_SCALE = float(np.sqrt((DEGREES_OF_FREEDOM - 2.0) / DEGREES_OF_FREEDOM))
 """The scale of Student's t with a standard deviation of 1: what turns a standard deviation into the scale by
 which `uncertainty.quantile_factor` is multiplied."""
@@ -52,7 +55,8 @@ class FamilyModel:
         reach: From where distance counts: largest N, and largest D; of fewer than three sizes the largest D
             that all have reached, as it is untested that the others go on alike. In `unit`, shape (2,).
         law: The pairs of exponents with their E, A, B and shares, for x in `unit` and y in `y_unit`.
-        shared: The points: ln D / unit, weight, log deviation from the law, ln N / unit; shape (4, n).
+        shared: The points: ln D / unit, weight, log deviation from the law, and ln N / unit of the size, or
+            of its group where there are many (`size_groups`); shape (4, n).
         toward: ln N / unit of the size asked about, around which sizes count.
         nearness: The power by which they do.
         independent: As how many independent points all of them count for E, A and B.
@@ -195,6 +199,21 @@ class FamilyModel:
         log_d = np.log(x[1])
         beyond = np.maximum(log_d - np.log(self.top[1]), 0.0) + np.maximum(-log_d, 0.0)
         return mean + self.shared_deviation(log_d) * np.exp(-beyond / FADE), spread
+
+
+def size_groups(n: Array) -> Array:
+    """For each model size the size of its group, shape (k,): its own, where there are no more than 256.
+
+    Else sizes are put together in equal steps of ln N; a group has the geometric mean of its sizes.
+    """
+    sizes = np.log(np.unique(n))
+    if sizes.size <= MAX_GROUPS:
+        return n
+    step = (sizes[-1] - sizes[0]) / MAX_GROUPS
+    cell = np.minimum(((np.log(n) - sizes[0]) / step).astype(int), MAX_GROUPS - 1)
+    count = np.bincount(cell, minlength=MAX_GROUPS)
+    mean = np.bincount(cell, np.log(n), MAX_GROUPS) / np.maximum(count, 1)
+    return np.asarray(np.exp(mean)[cell])
 
 
 def _enough(presence: Array) -> Array:
