@@ -26,7 +26,7 @@ def pl(request):
 
 @pytest.fixture
 def one_pl():
-    return importlib.import_module(FLAVOURS[-1])
+    return importlib.import_module(FLAVOURS[0])
 
 
 def fit(pl, root, module, *, train=None, monitor=None, callbacks=(), **options):

@@ -30,7 +30,7 @@ def pl(request):
 
 @pytest.fixture
 def one_pl():
-    return importlib.import_module(FLAVOURS[-1])
+    return importlib.import_module(FLAVOURS[0])
 
 
 def recorded(run):
@@ -251,25 +251,33 @@ def resumed(pl, root, make, stops, **options):
     return truth, read_study(root / "foretrain").runs["r"]
 
 
-@pytest.mark.parametrize(
-    ("stops", "shuffled", "in_order"),
-    [
-        ([5, 10], "=" * 10, "=" * 10),
-        # From the third batch the data begin anew: what is new is known after the first whole epoch since.
-        ([2, 12], "==xxxxxxx===", "=" * 12),
-        ([7, 15], "=" * 15, "=" * 15),
-        ([2, 4, 17], "==" + "x" * 7 + "=" * 8, "=" * 17),
-        ([2, 5, 11], "==" + "x" * 7 + "==", "=" * 11),
-        ([3, 7, 16], "===" + "x" * 11 + "==", "=" * 16),
-    ],
-)
-def test_resumed_within_an_epoch(one_pl, tmp_path, stops, shuffled, in_order):
-    for name, known in (("shuffled", shuffled), ("in order", in_order)):
+@pytest.mark.parametrize("stops", [[5, 10], [2, 12], [7, 15], [2, 4, 17], [2, 5, 11], [3, 7, 16]])
+def test_resumed_within_an_epoch(one_pl, tmp_path, stops):
+    for name in ("shuffled", "in order"):
         truth, run = resumed(
             one_pl,
             tmp_path / name,
             lambda: DataLoader(Numbered(20), 4, shuffle=name == "shuffled"),  # noqa: B023
             stops,
         )
-        check(run, truth, known)
+        # After a resume the data begin anew. In another order, what is new is known once a whole epoch was
+        # seen since, or before. (Before 2.5 Lightning trains on one batch more in the epoch it resumes.)
+        certain = [
+            name == "in order" or step <= stops[0] or whole == 20 for step, whole in truth.wholes.items()
+        ]
+        check(run, truth, "".join("=" if known else "x" for known in certain))
         assert run.info.attempt == len(stops)
+        assert all(certain) == (name == "in order" or stops[0] >= 5)
+
+
+def test_overfitting_sees_few_samples(one_pl, tmp_path):
+    for name in ("shuffled", "in order"):
+        train_loader = DataLoader(Numbered(20), 4, shuffle=name == "shuffled")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            truth = train(
+                one_pl, tmp_path / name, ScalingLawMonitor(fit=False), train_loader,
+                overfit_batches=2, max_epochs=3,
+            )  # fmt: skip
+        assert [row[-1] for row in truth.noted] == [8, 8, 8]
+        check(only_run(tmp_path / name), truth, "===")

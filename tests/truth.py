@@ -79,10 +79,11 @@ def make_truth(pl):
 
     class Truth(pl.Callback):
         def __init__(self):
-            self.samples = self.tokens = self.steps = 0
-            self.seen, self.noted, self._hooked = set(), [], set()
+            self.samples = self.tokens = self.steps = self.fits = self.whole = 0
+            self.seen, self.noted, self.wholes, self._hooked, self._passes = set(), [], {}, set(), {}
 
         def on_train_start(self, trainer, module):
+            self.fits += 1
             for optimizer in trainer.optimizers:
                 if id(optimizer) not in self._hooked:
                     self._hooked.add(id(optimizer))
@@ -96,6 +97,9 @@ def make_truth(pl):
                 numbers = [int(row[0]) for row in x]
                 self.samples += len(numbers)
                 self.seen.update(numbers)
+                one_pass = self._passes.setdefault((self.fits, trainer.current_epoch), set())
+                one_pass.update(numbers)
+                self.whole = max(self.whole, len(one_pass))  # seen in one epoch of one process
             for name, ids in tensors(batch):
                 if name == "input_ids":
                     self.tokens += sum(token != 0 for token in ids.flatten().tolist())
@@ -103,6 +107,7 @@ def make_truth(pl):
         def on_validation_end(self, trainer, module):
             if not trainer.sanity_checking and trainer.state.fn == "fit":
                 self.noted.append((self.steps, self.samples, self.tokens, len(self.seen)))
+                self.wholes[self.steps] = self.whole
 
     return Truth()
 
