@@ -1,5 +1,6 @@
 """How large a model is, what its training computes, how much pruning has left, and by what rules."""
 
+import contextlib
 import functools
 import importlib
 import os
@@ -344,9 +345,11 @@ class Ends(Exception):
 @pytest.mark.parametrize("error", [Ends, KeyboardInterrupt])
 def test_the_counter_is_left_when_training_fails(one_pl, tmp_path, where, error):
     class Failing(type(make_module(one_pl))):
+        failed = False
+
         def fail(self, name, batch_idx):
             if name == where and batch_idx == 1:
-                assert no_mode_is_left() == (name == "on_train_batch_end")
+                self.failed = no_mode_is_left() == (name == "on_train_batch_end")
                 raise error
 
         def training_step(self, batch, batch_idx):
@@ -360,9 +363,10 @@ def test_the_counter_is_left_when_training_fails(one_pl, tmp_path, where, error)
         def on_train_batch_end(self, outputs, batch, batch_idx):
             self.fail("on_train_batch_end", batch_idx)
 
-    trainer = make_trainer(one_pl, tmp_path, [measured()])
-    with pytest.raises((error, SystemExit)):
-        trainer.fit(Failing(), loader(), loader())
+    module = Failing()
+    with contextlib.suppress(error, SystemExit):  # older versions of Lightning end quietly at an interrupt
+        make_trainer(one_pl, tmp_path, [measured()]).fit(module, loader(), loader())
+    assert module.failed
     assert no_mode_is_left()
 
 
