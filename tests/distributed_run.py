@@ -17,7 +17,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from foretrain.lightning import ScalingLawMonitor, recording
+from foretrain.lightning import ScalingLawMonitor
+from foretrain.lightning.host import guarded
 
 COLLECTIVES = (
     *("all_gather", "all_gather_into_tensor", "all_gather_object", "all_reduce", "all_to_all", "barrier"),
@@ -142,6 +143,7 @@ def fail_as_told(module, scenario):
     fault = scenario.get("fault")
     if fault is None or fault["rank"] != module.global_rank or module.global_step < fault["step"]:
         return
+    leave_mark(fault["root"], fault["rank"])
     if fault["kind"] == "raise":
         raise Fault(f"on rank {module.global_rank}")
     if fault["kind"] == "kill":
@@ -184,15 +186,34 @@ def make_truth(pl, path, counts):
 
 
 class BrokenMonitor(ScalingLawMonitor):
-    """Fails on one rank alone, in what its hooks do."""
+    """Fails on one rank alone, in each of its main hooks."""
 
-    broken_rank = 0
+    broken_rank = None
+    root = None
 
-    def setup(self, trainer, pl_module, stage):
-        super().setup(trainer, pl_module, stage)
+
+def break_hook(name):
+    """Makes a hook fail on the rank told, inside the guard that every hook has."""
+    whole = getattr(ScalingLawMonitor, name)
+
+    def hook(self, trainer, *args, **kwargs):
         if trainer.global_rank == self.broken_rank:
-            self.settings = None
-            self._counter = None
+            leave_mark(self.root, trainer.global_rank)
+            raise Fault(f"on rank {trainer.global_rank}")
+        return whole(self, trainer, *args, **kwargs)
+
+    hook.__name__ = name
+    setattr(BrokenMonitor, name, guarded(hook))
+
+
+BROKEN_HOOKS = ("setup", "on_train_start", "on_train_batch_end", "on_validation_end", "on_train_end")
+for each in BROKEN_HOOKS:
+    break_hook(each)
+
+
+def leave_mark(root, rank):
+    """Says that a fault was injected, and by the file's time when."""
+    Path(root, f"failed_on_rank{rank}").touch()
 
 
 def train(pl, root, scenario, counts, *, monitored, devices=2):
@@ -200,7 +221,7 @@ def train(pl, root, scenario, counts, *, monitored, devices=2):
     if monitored:
         kind = BrokenMonitor if "broken_rank" in scenario else ScalingLawMonitor
         monitor = kind(fit=False, run=scenario["name"])
-        monitor.broken_rank = scenario.get("broken_rank")
+        monitor.broken_rank, monitor.root = scenario.get("broken_rank"), root
         callbacks.append(monitor)
     if scenario.get("save"):
         save = pl.callbacks.ModelCheckpoint(
@@ -243,8 +264,6 @@ def main(flavour, root, scenarios):
     pl = importlib.import_module(flavour)
     counts = count_collectives()
     for scenario in json.loads(scenarios):
-        if scenario.get("broken_rank") == 0:
-            recording.Session = None  # only rank zero calls it
         for monitored in scenario.get("monitored", [True, False]):
             train(pl, Path(root), scenario, counts, monitored=monitored)
 

@@ -347,33 +347,6 @@ print([40 + samples for samples, _ in witness.validated])
     assert [o.counts.samples for o in run.observations] == [20, 40, *validated]
 
 
-def test_two_processes_count_together_and_wait_for_nothing(tmp_path):
-    code = """
-import sys; sys.path.insert(0, {tests!r})
-import pytorch_lightning as pl
-from lightning_models import *
-from foretrain.lightning import ScalingLawMonitor, recording
-def train(root):
-    options = dict(max_epochs=2, devices=2, strategy="ddp_fork")
-    make_trainer(pl, root, ScalingLawMonitor(fit=False), **options).fit(make_module(pl), loader(), loader())
-train({root!r} + "/good")
-recording.Session = None  # fails on rank zero alone, the only one that calls it
-train({root!r} + "/broken")
-"""
-    code = code.format(tests=str(Path(__file__).parent), root=str(tmp_path))
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stderr.count("`max_epochs=2` reached") == 2
-    assert "ScalingLawMonitor failed in `on_validation_end`" in done.stderr
-    assert "times 2 processes" in done.stderr
-    run = only_run(tmp_path / "good")
-    # 20 samples, 10 for each process, in batches of 4, 4 and 2.
-    assert [o.counts.samples for o in run.observations] == [20, 40]
-    assert [o.counts.unique_samples for o in run.observations] == [20, 20]
-    assert run.info.planned.samples == 40
-    assert not (tmp_path / "broken" / "foretrain").exists()
-
-
 def test_a_real_projection_reaches_the_loggers(pl, tmp_path):
     pytest.importorskip("foretrain.analysis")
     values = [0.1 + 2.0 * (400 * (i + 1)) ** -0.5 for i in range(12)]
