@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import traceback
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -48,6 +49,8 @@ class Attempt:
         save: Steps between two checkpoints; 0 for one at the end of every validation.
         logger: The Trainer's `logger`.
         options: More keywords of the Trainer.
+        requeue: Whether SLURM's signal comes before the kill, on which Lightning saves a checkpoint that the
+            next attempt finds.
     """
 
     flavour: str
@@ -59,6 +62,7 @@ class Attempt:
     save: int = 7
     logger: str | bool = True
     options: dict | None = None
+    requeue: bool = False
 
 
 def make(pl, attempt, monitor=None):
@@ -100,6 +104,9 @@ def make(pl, attempt, monitor=None):
             if not attempt.kill or (name, self.place) != tuple(attempt.kill[1:]):
                 return
             if trainer.global_step >= attempt.kill[0] and not trainer.sanity_checking:
+                if attempt.requeue:
+                    attempt.kill = None  # the checkpoint calls hooks, too
+                    signal.raise_signal(signal.SIGUSR1)
                 os.kill(os.getpid(), signal.SIGKILL)
 
         return call
@@ -115,6 +122,9 @@ def make(pl, attempt, monitor=None):
                 with Path(attempt.root, "said").open("a") as file:
                     file.write(f"{trainer.global_step}\n")
 
+    options = dict(attempt.options or {})
+    if attempt.requeue:
+        options["plugins"] = [slurm(pl)]
     when = {"every_n_train_steps": attempt.save} if attempt.save else {"save_on_train_epoch_end": False}
     save = pl.callbacks.ModelCheckpoint(
         Path(attempt.root, "ckpt"), save_last=True, save_top_k=1 if not attempt.save else 0, **when
@@ -130,9 +140,21 @@ def make(pl, attempt, monitor=None):
         check_val_every_n_epoch=None,
         enable_checkpointing=True,
         num_sanity_val_steps=2,
-        **{"logger": attempt.logger, **(attempt.options or {})},
+        **{"logger": attempt.logger, **options},
     )
     return trainer, Module()
+
+
+def slurm(pl):
+    """Lightning's SLURM, as a job of one task would have it; `scontrol requeue` does nothing."""
+    names = ("JOB_ID", "NTASKS", "PROCID", "LOCALID", "NODEID")
+    os.environ.update({f"SLURM_{name}": str(int(name in ("JOB_ID", "NTASKS"))) for name in names})
+    os.environ["SLURM_JOB_NAME"] = "job"
+    commands = Path(tempfile.mkdtemp())
+    (commands / "scontrol").symlink_to("/bin/true")
+    os.environ["PATH"] = f"{commands}{os.pathsep}{os.environ['PATH']}"
+    fabric = "lightning.fabric" if pl.__name__.startswith("lightning.") else "lightning_fabric"
+    return importlib.import_module(f"{fabric}.plugins.environments").SLURMEnvironment(auto_requeue=True)
 
 
 def train(attempt):

@@ -3,6 +3,7 @@
 import itertools
 import random
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -94,3 +95,27 @@ def test_a_training_killed_and_resumed_has_the_points_of_one_that_was_not(
     points = run_curve(uninterrupted, "val_loss", "samples")[0].points
     assert [(found.run, found.points) for found in each_once(curves)] == [(newest.info.run, points)]
     assert (len(kept) == 1) == named
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS[: effort(1, 2)])
+def test_a_job_that_is_queued_again_has_the_points_of_one_that_was_not(processes, tmp_path, flavour):
+    """SLURM's signal after a hook: Lightning saves, the job is killed, and the next one finds the save."""
+    last, places = 24, [(10, "on_train_batch_end", "after"), (8, "on_validation_end", "after")]
+    places += [(5, "on_train_epoch_end", "after"), (15, "on_train_epoch_end", "before")]
+    points = [point for point in truth() if point[0] <= last]
+    signalled = stopped = lost = 0
+    found = []
+    for number, kill in enumerate(places):
+        root = tmp_path / str(number)
+        attempt = Attempt(flavour, str(root), last, "mine", None, kill, 50, requeue=True)
+        code, log = processes.run(attempt)
+        assert code == -signal.SIGKILL, log
+        assert (root / "hpc_ckpt_1.ckpt").is_file(), log
+        signalled += 1
+        code, log = processes.run(replace(attempt, kill=None))
+        stopped += code != 0
+        (run,) = runs(root).values()
+        found.append((run.info.continues["step"], fitted(run)))
+        lost += len(set(points) - set(fitted(run)))
+    record(9, f"SLURM requeue, {flavour}", signalled, len(places), lost=lost, stopped=stopped)
+    assert found == [(kill[0], points) for kill in places]
