@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import Any, Literal
 
 from foretrain.lightning.counting import BatchCounter
@@ -13,10 +12,9 @@ from foretrain.lightning.distinct import unique_samples
 from foretrain.lightning.facts import Place, validates_fit, why_not_recorded
 from foretrain.lightning.host import HostCallback, guarded, guards_itself, hold_back, version_fault, warn
 from foretrain.lightning.parameters import ModelSize, count_parameters
-from foretrain.lightning.recording import Recording
-from foretrain.lightning.resume import Past, begin_counts, choose_place, is_fresh
+from foretrain.lightning.recording import Recording, begin
+from foretrain.lightning.resume import Past, is_fresh
 from foretrain.lightning.schedule import RateRecorder
-from foretrain.lightning.scheme import name_among
 from foretrain.lightning.settings import Settings, as_numbers, as_path
 from foretrain.report import Report
 
@@ -117,7 +115,6 @@ class ScalingLawMonitor(HostCallback):
         self._size: ModelSize | None = None
         self._place: Place | None = None
         self._loaded: Past | None = None
-        self._loaded_rates: Any = None
         self._distinct: int | None = None  # distinct samples, in a copy, which has no Trainer to ask
         self._rates = RateRecorder()
         self._stage: str | None = None
@@ -161,16 +158,13 @@ class ScalingLawMonitor(HostCallback):
     @guarded
     def _state(self) -> dict[str, Any] | None:
         past = self._loaded or self._past()
-        if past is None:
-            return None
-        rates = self._rates.to_state() if self._loaded is None else self._loaded_rates
-        return {**past.to_state(), "schedule": rates}
+        return None if past is None else past.to_state()
 
     def _past(self) -> Past | None:
         if self._place is None:
             return None
-        counter = self._counter
-        return Past(self._place.run, *counter.read(), counter.tokens_rule, self._find_distinct())
+        counter, schedule = self._counter, self._rates.to_state()
+        return Past(self._place.run, *counter.read(), counter.tokens_rule, self._find_distinct(), schedule)
 
     @guarded  # so that trouble with them costs no counts
     def _find_distinct(self) -> int | None:
@@ -195,7 +189,6 @@ class ScalingLawMonitor(HostCallback):
         # rate finder loads what it has just saved, and detaches our hooks in between.
         if self._stage in (None, "fit") and self._recording is None:
             self._loaded = Past.from_state(state_dict)
-            self._loaded_rates = state_dict.get("schedule")
 
     # Hooks
 
@@ -205,7 +198,7 @@ class ScalingLawMonitor(HostCallback):
         self._stage = str(getattr(stage, "value", stage))
         if self._stage != "fit":
             return
-        self._loaded = self._loaded_rates = None
+        self._loaded = None
         self._size = count_parameters(pl_module)
         if fault := version_fault(trainer):
             self.warn_once("version", fault)
@@ -216,9 +209,7 @@ class ScalingLawMonitor(HostCallback):
         self._close("failed")
         same = self._trainer is not None and self._trainer() is trainer
         past = self._loaded or (self._past() if same else None)
-        rates = self._rates.to_state() if self._loaded is None else self._loaded_rates
-        self._loaded = self._loaded_rates = None
-        self._rates = RateRecorder()
+        self._loaded, self._rates = None, RateRecorder()
         self._let_go()
         if not trainer.is_global_zero or trainer.fast_dev_run:
             self._place = None
@@ -237,25 +228,17 @@ class ScalingLawMonitor(HostCallback):
         if size is not None:
             self._size = size.or_earlier(self._size)
         monitors = [callback for callback in trainer.callbacks if isinstance(callback, ScalingLawMonitor)]
-        names = name_among(self.settings, [monitor.settings for monitor in monitors])
-        self._place = choose_place(trainer, self.settings, past)
-        if not self._place.named and past is None:  # monitors of one fit speak of one run
-            running = [m._recording.place.run for m in monitors if m._recording is not None]
-            self._place = replace(self._place, run=[*running, self._place.run][0])
-        if past is not None:
-            self._rates = RateRecorder.from_state(rates, int(trainer.global_step))
-        self._recording = Recording(
+        recording = begin(
+            trainer,
             self.settings,
             self._counter,
-            self._rates,
-            place=self._place,
-            # Told also where nothing was resumed: it sets the run apart from what an earlier one left behind.
-            continues={"run": (past or self._place).run, "step": int(trainer.global_step)},
-            uncounted=begin_counts(trainer, self._counter, past),
+            past,
             size=self._size,
-            names=names,
+            monitors=[monitor.settings for monitor in monitors],
+            running=[monitor._recording for monitor in monitors if monitor._recording is not None],
             warn_once=self.warn_once,
         )
+        self._place, self._rates, self._recording = recording.place, recording.rates, recording
 
     @guards_itself
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:

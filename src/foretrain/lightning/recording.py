@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,8 +17,9 @@ from foretrain.lightning.host import guarded, inform
 from foretrain.lightning.logging import say
 from foretrain.lightning.metric import MetricWatch, logged_by_step
 from foretrain.lightning.parameters import ModelSize, count_parameters
+from foretrain.lightning.resume import Past, begin_counts, choose_place
 from foretrain.lightning.schedule import RateRecorder
-from foretrain.lightning.scheme import Names
+from foretrain.lightning.scheme import Names, name_among
 from foretrain.lightning.session import Session
 from foretrain.lightning.settings import MEASURED, Settings
 from foretrain.observation import ScheduleUpdate
@@ -249,3 +250,43 @@ class Recording:
                 self.warn_once(sentence, sentence)
         finally:
             session.close(state)
+
+
+def begin(
+    trainer: Any,
+    settings: Settings,
+    counter: BatchCounter,
+    past: Past | None,
+    *,
+    size: ModelSize | None,
+    monitors: Sequence[Settings],
+    running: Sequence[Recording],
+    warn_once: Callable[[str, str], None],
+) -> Recording:
+    """Begins to record a fit, on top of what an earlier one had counted.
+
+    Args:
+        trainer: The Trainer.
+        settings: What the user asked for.
+        counter: Counts the batches of the run.
+        past: What the run had counted; None where it is new.
+        size: Parameters of the whole model; None while some are not yet made.
+        monitors: What all monitors of the Trainer were asked for, in its order.
+        running: The recordings of this fit that other monitors have begun.
+        warn_once: Warns, unless it already did so under a key.
+    """
+    place, step = choose_place(trainer, settings, past), int(trainer.global_step)
+    if not place.named and past is None and running:
+        place = replace(place, run=running[0].place.run)  # monitors of one fit speak of one run
+    return Recording(
+        settings,
+        counter,
+        RateRecorder() if past is None else RateRecorder.from_state(past.schedule, step),
+        place=place,
+        # Told also where nothing was resumed: it sets the run apart from what an earlier one left behind.
+        continues={"run": (past or place).run, "step": step},
+        uncounted=begin_counts(trainer, counter, past),
+        size=size,
+        names=name_among(settings, monitors),
+        warn_once=warn_once,
+    )

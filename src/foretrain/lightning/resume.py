@@ -25,6 +25,7 @@ class Past:
         tokens: Tokens over all processes; None where unknown.
         tokens_rule: How they were counted, by name.
         distinct: Distinct samples; None where unknown, and in checkpoints of earlier versions.
+        schedule: The learning rates used, as `RateRecorder.to_state` gives them; None where unknown.
     """
 
     run: str
@@ -32,6 +33,7 @@ class Past:
     tokens: int | None
     tokens_rule: str | None = None
     distinct: int | None = None
+    schedule: Any = None
 
     def to_state(self) -> dict[str, Any]:
         """The record as plain values, with its version."""
@@ -53,7 +55,8 @@ class Past:
         tokens, distinct = (None if n is None else int(n) for n in (state["tokens"], state.get("distinct")))
         rule = state.get("tokens_rule")
         rule = None if rule is None else str(rule)
-        return cls(str(state["run"]), int(state["samples"]), tokens, rule, distinct)
+        schedule = state.get("schedule")
+        return cls(str(state["run"]), int(state["samples"]), tokens, rule, distinct, schedule)
 
 
 def choose_place(trainer: Any, settings: Settings, past: Past | None) -> Place:
