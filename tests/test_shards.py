@@ -128,6 +128,19 @@ def test_labels_by_name_and_a_validation_set_of_its_own():
     assert len(module.train_dataloader()) == 4
 
 
+def test_a_shard_smaller_than_a_batch_is_one_batch_that_the_monitor_can_count(tmp_path):
+    pl = importlib.import_module(FLAVOURS[0])
+    for data in (
+        NestedShards(points(40), 5, validation=8, batch_size=16),
+        NestedShards(make_datamodule(pl), 5),
+    ):
+        monitor = ScalingLawMonitor(fit=False)
+        root = tmp_path / str(id(data))
+        make_trainer(pl, root, [monitor], max_epochs=3).fit(make_module(pl), data)
+        last = only_run(root).observations[-1].counts
+        assert (last.samples, last.unique_samples, last.steps) == (15, 5, 3)
+
+
 def make_datamodule(pl, **options):
     class Data(pl.LightningDataModule):
         prepared, moved = 0, 0

@@ -158,7 +158,11 @@ class NestedShards(HostDataModule):
     def train_dataloader(self) -> Any:
         """The shard's loader; shuffles."""
         if self._own_loader is None:
-            return _checked(DataLoader(self._data, **{"shuffle": True, **self._loader}), self.size)
+            options = {"shuffle": True, **self._loader}
+            # The monitor knows distinct samples only where batches are as large as the loader says.
+            if not options.get("drop_last") and isinstance(options.get("batch_size"), int):
+                options["batch_size"] = min(options["batch_size"], len(self._data))
+            return _checked(DataLoader(self._data, **options), self.size)
         return _checked(_like(self._own_loader, self._data), self.size)
 
     def val_dataloader(self) -> Any:
@@ -235,7 +239,7 @@ def _like(loader: Any, data: Any) -> Any:
         options["prefetch_factor"] = loader.prefetch_factor
     return DataLoader(
         data,
-        batch_size=loader.batch_size,
+        batch_size=loader.batch_size if loader.drop_last else min(loader.batch_size, len(data)),
         shuffle=isinstance(loader.sampler, RandomSampler),
         drop_last=loader.drop_last,
         generator=loader.generator,
