@@ -314,6 +314,13 @@ def test_what_cannot_be_told_comes_with_what_to_run_next():
     assert study.next_runs[-1].data == 2 * DATA[2]
 
 
+def test_shards_that_ran_out_of_sizes_put_the_growth_in_doubt():
+    study = analyze_study(simulated(sizes=2.0 ** np.arange(4, 9)))
+    assert study.growth is not None and [b.bound for b in study.best].count("largest") > 0
+    assert any("left out of the growth of the model's size" in doubt for doubt in study.doubts)
+    assert not any("left out of the growth" in doubt for doubt in analyze_study(simulated()).doubts)
+
+
 def test_shards_at_the_error_of_guessing_are_left_out():
     runs = simulated()
     guessing = runs.data == DATA[0]

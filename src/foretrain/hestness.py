@@ -167,6 +167,11 @@ def analyze_study(
             f"The growth of the model's size needs {MIN_BRACKETED} shards whose best model lies between the "
             f"sizes tried, there are {inside}."
         )
+    elif any(b.bound == "largest" for b in learned):
+        doubts.append(
+            "Where the best model is the largest tried, the shard is left out of the growth of the model's "
+            "size: it may be told too small."
+        )
     known = np.isfinite(table.seconds)
     speed = measure_speed(table.params[known], table.seconds[known]) if known.any() else None
     return HestnessStudy(
