@@ -193,7 +193,7 @@ def test_the_track_record_is_drawn_over_what_came():
 @pytest.mark.parametrize("points", [((1.0, 2.0),), (), ((1.0, 2.0), (2.0, 1e-300))])
 def test_little_and_odd_reports_are_drawn(points):
     report = Report(
-        HOSTILE, "$m_{", "samples", 1, points=points, fits=(LawFit("power", {"A": 1, "alpha": 0}),)
+        HOSTILE, "$m_{$", "samples", 1, points=points, fits=(LawFit("power", {"A": 1, "alpha": 0}),)
     )
     for figure in draw([report]).values():
         assert render(figure, "png").startswith(b"\x89PNG")
