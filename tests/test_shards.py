@@ -36,7 +36,7 @@ def test_every_shard_and_the_validation_set_hold_the_classes_in_proportion():
     share = np.array([0.5, 0.3, 0.15, 0.05])
     for size in (20, 33, 100, 257, 800):
         counts = np.bincount(LABELS[shards.take(size)], minlength=4)
-        assert np.abs(counts - size * share).max() <= 1.0
+        assert np.abs(counts - size * share).max() <= 0.75  # rounded, not merely within one
     assert np.abs(np.bincount(LABELS[shards.validation]) - 200 * share).max() <= 1.0
     loose = nested_shards(1000, validation=200, seed=1)
     off = [np.abs(np.bincount(LABELS[loose.take(s)], minlength=4) - s * share).max() for s in (100, 257, 400)]

@@ -19,7 +19,7 @@ import pytest
 import study_jobs
 from foretrain.observation import Observation, RunInfo
 from foretrain.study import RayExecutor, grid, process_pool, run_study
-from foretrain.study_job import JobFailed
+from foretrain.study_job import Job, JobFailed
 from foretrain.study_points import Point, check_points
 from foretrain.url_store import open_store
 
@@ -130,6 +130,12 @@ def test_results_are_in_the_store_and_finished_points_are_not_run_again(tmp_path
     assert [o.point for o in again.outcomes] == POINTS
     assert values(again) == expected()
     assert study_jobs.begun(tmp_path) == {point.run: 1 for point in POINTS}
+
+
+def test_a_job_that_is_run_twice_trains_once(tmp_path):
+    config = POINTS[0].config(root=str(tmp_path), study="default")
+    assert Job(study_jobs.train)(config) == Job(study_jobs.train)({**config, "tries": 2}) == POINTS[0].id
+    assert study_jobs.begun(tmp_path) == {POINTS[0].run: 1}
 
 
 def test_a_job_that_raises_is_recorded_and_tried_again_by_the_next_launch(tmp_path):
