@@ -151,10 +151,11 @@ def test_values_are_those_of_rank_zero_unless_the_module_synchronizes(ranks):
 
 
 def test_no_collective_is_called_for_the_monitor(ranks):
-    _, run = ranks
+    name, run = ranks
     for watched, plain in zip(run.watched, run.plain, strict=True):
         assert watched["calls"] == plain["calls"]
-        assert sum(watched["calls"].values()) > 0
+        if name in ("padded", "synchronized"):  # Lightning itself calls some, so they are seen
+            assert sum(watched["calls"].values()) > 0
         assert watched["validated"] == plain["validated"]
 
 

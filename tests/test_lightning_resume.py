@@ -121,7 +121,7 @@ def Copy(pl, root):
 
     class Keep(pl.Callback):
         def on_train_batch_start(self, trainer, module, batch, batch_idx):
-            if trainer.global_step == 8:
+            if trainer.global_step == 7:
                 (root / "old" / "7.ckpt").write_bytes((root / LAST).read_bytes())
 
     return Keep()
