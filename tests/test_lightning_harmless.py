@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import foretrain
 from foretrain.lightning import ScalingLawMonitor, session
 from foretrain.lightning.host import guarded
+from foretrain.lightning.training_path import TrainingPath
 from lightning_models import (
     FLAVOURS,
     loader,
@@ -152,7 +153,7 @@ def test_every_hook_is_guarded(pl, tmp_path, monkeypatch, hook):
 
 def test_no_hook_is_unguarded():
     told = {"state_dict", "state_key", "warn_once"}  # these only pass on, or are ours
-    for name, method in vars(ScalingLawMonitor).items():
+    for name, method in {**vars(TrainingPath), **vars(ScalingLawMonitor)}.items():
         if not name.startswith("_") and name not in told:
             assert method.__guarded__, name
 

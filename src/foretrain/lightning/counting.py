@@ -60,6 +60,8 @@ class BatchCounter:
         began: Epoch and batch in the epoch, from 0, of the first of them; None before it.
         distinct: Distinct samples before them; None where unknown.
         flops_per_sample: Measured training FLOPs of one sample; None where not measured.
+        samples: Of this process that were counted without `add`, by who knows that it would count the same.
+        newest: Samples in the last batch that was counted, as they were told; None before it.
         faults: What could not be counted and why, by name.
     """
 
@@ -106,7 +108,8 @@ class BatchCounter:
         self.began: tuple[int, int] | None = None
         self.distinct = distinct if samples else 0
         self.flops_per_sample: float | None = None
-        self._last: Any = None
+        self.newest: Any = None
+        self.samples = 0
         self._token_rule = token_rule
         if not self.chosen:
             loaders = Loaders.of(loader)
@@ -130,9 +133,9 @@ class BatchCounter:
             size = self._size(batch)
             if type(size) is int and size >= 0:
                 self._samples.known += size
-                self._last = size
+                self.newest = size
             elif self._samples.add(size):
-                self._last = size
+                self.newest = size
             else:
                 self._miss(f"got {size!r}")
         except Exception as error:
@@ -147,10 +150,15 @@ class BatchCounter:
             except Exception as error:
                 self._drop_tokens(error)
 
+    @property
+    def only_sizes(self) -> bool:
+        """Whether the size of the first tensor is all that is counted of a batch."""
+        return self._size is first_size and self._length is None
+
     def read(self) -> tuple[int, int | None]:
         """Samples and tokens over all processes; None where tokens are not known. Waits for the device."""
         samples, tokens = self._earlier
-        total = samples + self.processes * self._samples.read()
+        total = samples + self.processes * (self.samples + self._samples.read())
         if self._length is None:
             return total, tokens if self.batches == 0 else None
         counted = self.processes * self._tokens.read()
@@ -162,7 +170,7 @@ class BatchCounter:
     @property
     def last(self) -> int | None:
         """Samples in the last batch of this process; None if unknown. May wait for the device."""
-        return None if self._last is None else int(self._last)
+        return None if self.newest is None else int(self.newest)
 
     @property
     def earlier(self) -> int:
@@ -193,8 +201,8 @@ class BatchCounter:
             self.tokens_rule, self._length = rule
 
     def _miss(self, reason: str) -> None:
-        if self._last is not None:
-            self._samples.add(self._last)
+        if self.newest is not None:
+            self._samples.add(self.newest)
         self.faults.setdefault(
             "samples",
             f"ScalingLawMonitor cannot count the samples of a batch ({reason}): pass `batch_size_fn`. "

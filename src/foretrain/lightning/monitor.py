@@ -10,18 +10,17 @@ from typing import Any, Literal
 from foretrain.lightning.counting import BatchCounter
 from foretrain.lightning.distinct import unique_samples
 from foretrain.lightning.facts import Place, validates_fit, why_not_recorded
-from foretrain.lightning.host import HostCallback, guarded, guards_itself, hold_back, version_fault, warn
+from foretrain.lightning.host import guarded, version_fault, warn
 from foretrain.lightning.parameters import ModelSize, count_parameters
 from foretrain.lightning.recording import Recording, begin
 from foretrain.lightning.resume import Past, is_fresh
 from foretrain.lightning.schedule import RateRecorder
 from foretrain.lightning.settings import Settings, as_numbers, as_path
+from foretrain.lightning.training_path import TrainingPath
 from foretrain.report import Report
 
-POLL_EVERY = 16  # training batches, while a fit is under way
 
-
-class ScalingLawMonitor(HostCallback):
+class ScalingLawMonitor(TrainingPath):
     """Records a validation metric against the data seen, and logs where its scaling law is heading.
 
     After every validation of `fit` one observation is kept beside the logs, a fit is asked for in a child
@@ -125,6 +124,7 @@ class ScalingLawMonitor(HostCallback):
         """Drops what belongs to a fit under way and can be neither copied nor pickled."""
         self._trainer: weakref.ref[Any] | None = None
         self._recording: Recording | None = None
+        self._go_the_long_way()
 
     def __getstate__(self) -> dict[str, Any]:
         """The monitor without its open file and child process, for copies and for spawned processes."""
@@ -239,49 +239,7 @@ class ScalingLawMonitor(HostCallback):
             warn_once=self.warn_once,
         )
         self._place, self._rates, self._recording = recording.place, recording.rates, recording
-
-    @guards_itself
-    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        """Begins to measure the FLOPs of a batch, where that was asked for."""
-        try:
-            recording = self._recording
-            if recording is not None and recording.meter is not None:
-                recording.begin_measuring(trainer, pl_module)
-        except Exception as error:
-            hold_back(self, "on_train_batch_start", error)
-
-    @guards_itself
-    def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
-        """Takes the learning rate of this update: schedulers change it before validation."""
-        try:
-            if self._recording is not None:
-                self._rates.take(trainer, optimizer)
-        except Exception as error:
-            hold_back(self, "on_before_optimizer_step", error)
-
-    @guards_itself
-    def on_train_batch_end(
-        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Counts the batch; with the learning rate, the only work of ours on the training path."""
-        try:
-            recording = self._recording
-            if recording is None:
-                return
-            counter = self._counter
-            counter.add(batch)
-            if recording.meter is not None:
-                recording.measure()
-            if recording.by_batch:
-                recording.look(trainer)
-            if counter.batches == 1 and counter.began is None:
-                recording.first_batch(trainer)
-            elif counter.batches == 2:
-                recording.second_batch(trainer)
-            elif not counter.batches % POLL_EVERY and recording.due:
-                self._adopt(recording, trainer)
-        except Exception as error:
-            hold_back(self, "on_train_batch_end", error)
+        self._go_the_long_way()
 
     @guarded
     def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
@@ -294,6 +252,7 @@ class ScalingLawMonitor(HostCallback):
         """Records the metric, asks for a fit, and logs what an earlier one found."""
         recording = self._recording
         if recording is not None and validates_fit(trainer):
+            self._go_the_long_way()  # recording may have changed what a batch is looked at for
             recording.validated(trainer, pl_module)
             self._adopt(recording, trainer)
 
@@ -313,6 +272,7 @@ class ScalingLawMonitor(HostCallback):
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Makes the observations as durable as the checkpoint that counts them."""
         if self._recording is not None:
+            self._go_the_long_way()
             self._recording.sync(trainer)
 
     @guarded
@@ -341,5 +301,6 @@ class ScalingLawMonitor(HostCallback):
 
     def _close(self, state: str, trainer: Any = None) -> None:
         recording, self._recording = self._recording, None
+        self._go_the_long_way()
         if recording is not None:
             recording.close(state, trainer)

@@ -29,6 +29,10 @@ class RateRecorder:
     The rate of an update is the largest over the parameter groups. With several optimizers it is that of the
     first that has a scheduler, at the steps of all of them, which Lightning counts together. Without the fit
     under way, which copies and pickles leave behind, a recorder holds plain numbers.
+
+    Attributes:
+        noted: Step and rate of updates that `enter` has not entered yet.
+        steps: Counts the optimizer steps, as `completed`; None before the first update.
     """
 
     def __init__(self) -> None:
@@ -42,7 +46,7 @@ class RateRecorder:
         self._drop()
 
     def _drop(self) -> None:
-        self._noted: list[tuple[int, float]] = []
+        self.noted: list[tuple[int, float]] = []
         self._each: list[float] | None = []  # the last rates by group, where there are several, not too many
         self._plan: Plan | None = None
         self._total: int | None = None
@@ -51,7 +55,7 @@ class RateRecorder:
         self._checked = 0  # up to which step the rates used were compared with the plan
         self._told = self._updates = 0
         self._new = False  # whether the plan was not told yet
-        self._steps: Any = None  # counts the optimizer steps
+        self.steps: Any = None  # counts the optimizer steps
         self._watched: Any = None  # the optimizer, where there are several
         self._waiting: list[tuple[int, list[Any]]] = []
         self._latest: tuple[int, list[Any]] | None = None
@@ -66,6 +70,11 @@ class RateRecorder:
         return copy.__dict__
 
     @property
+    def only_notes(self) -> bool:
+        """Whether the rates of an optimizer with one group only have to be noted, with their steps."""
+        return not self._due and self._watched is None
+
+    @property
     def rate(self) -> float | None:
         """The rate of the last update; None where it is not known. Waits for the device if it lies there."""
         self._read_waiting()
@@ -78,7 +87,7 @@ class RateRecorder:
         Waits for the device if they lie there.
         """
         rate = self.rate
-        if rate is None or self._steps is None or self._each is None:
+        if rate is None or self.steps is None or self._each is None:
             return None
         return tuple(self._each) or (rate,)
 
@@ -127,20 +136,20 @@ class RateRecorder:
                 rate = other
         if len(groups) > 1:
             self._each = [group["lr"] for group in groups] if len(groups) <= MOST_GROUPS else None
-        noted = self._noted
-        noted.append((self._steps.completed + 1, rate))
+        noted = self.noted
+        noted.append((self.steps.completed + 1, rate))
         if len(noted) >= MOST_NOTED:
-            self._enter()
+            self.enter()
 
     def _take_slowly(self, groups: list[dict[str, Any]]) -> None:
-        self._enter()
-        step = self._steps.completed + 1
+        self.enter()
+        step = self.steps.completed + 1
         if (known := self._as_float(step, groups)) is not None:
             self._add(step, known)
 
-    def _enter(self) -> None:
+    def enter(self) -> None:
         """Enters the rates that were noted."""
-        noted = self._noted
+        noted = self.noted
         for step, rate in noted:
             self._add(step, rate)
         noted.clear()
@@ -159,14 +168,14 @@ class RateRecorder:
         try:
             manual = loop.manual_optimization.optim_step_progress
             steps = loop.automatic_optimization.optim_progress.optimizer.step if automatic else manual
-            self._steps = steps.total if steps.total.completed == trainer.global_step else _Steps(trainer)
+            self.steps = steps.total if steps.total.completed == trainer.global_step else _Steps(trainer)
         except AttributeError:  # not public
-            self._steps = _Steps(trainer)
+            self.steps = _Steps(trainer)
         if not optimizer.param_groups:
             self._fault = NO_OPTIMIZER
         self._plan = plan_rates(trainer, optimizer)
         self._total = find_total(trainer)
-        self._checked = self._steps.completed
+        self._checked = self.steps.completed
         self._new = True
 
     def _as_float(self, step: int, groups: list[dict[str, Any]]) -> float | None:
@@ -191,7 +200,7 @@ class RateRecorder:
             self._every *= 2
 
     def _read_waiting(self) -> None:
-        self._enter()
+        self.enter()
         waiting, latest = self._waiting, self._latest
         self._waiting, self._latest, self._every = [], None, 1
         for step, rates in [*waiting, *([latest] if latest else [])]:
@@ -203,7 +212,7 @@ class RateRecorder:
     def update(self, trainer: Any) -> ScheduleUpdate:
         """What is new since the last update."""
         self._read_waiting()
-        if self._steps is not None:
+        if self.steps is not None:
             self._check(trainer)
         knots = [] if self._fault else self._used.knots(self._told)
         used = Schedule.from_knots(knots, self._used.tolerance) if knots else None

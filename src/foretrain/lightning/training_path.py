@@ -1,0 +1,105 @@
+"""The hooks of every training step: what a batch held and which learning rate was used, and no more."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from foretrain.lightning.counting import BatchCounter
+from foretrain.lightning.host import HostCallback, guards_itself, hold_back
+from foretrain.lightning.recording import Recording
+from foretrain.lightning.schedule import RateRecorder
+
+POLL_EVERY = 16  # training batches, while a fit is under way
+
+
+class TrainingPath(HostCallback):
+    """What `ScalingLawMonitor` does in every training step.
+
+    The caches are cold there, and every function and object that is touched costs microseconds: a step with
+    one optimizer group and a batch that is a plain list of tensors is taken in these bodies alone. Whatever
+    else comes goes the long way, through `BatchCounter.add` and `RateRecorder.take`, to the same counts.
+    """
+
+    _recording: Recording | None
+    _counter: BatchCounter
+    _rates: RateRecorder
+    _plain: BatchCounter | None = None  # the counter, where the size of the first tensor is all it counts
+    _noting: RateRecorder | None = None  # the recorder, where it only has to note the rate of one optimizer
+    _metering: bool = True  # whether the FLOPs of a batch are yet to be measured
+
+    def _go_the_long_way(self) -> None:
+        """Has the next step look at everything anew."""
+        self._plain = self._noting = None
+        self._metering = True
+
+    def _adopt(self, recording: Recording, trainer: Any, wait: float = 0.0) -> None:
+        """Adopts a report, should one have come within so many seconds."""
+        raise NotImplementedError
+
+    @guards_itself
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """Begins to measure the FLOPs of a batch, where that was asked for."""
+        try:
+            if self._metering:
+                recording = self._recording
+                self._metering = recording is not None and recording.meter is not None
+                if self._metering and recording is not None:
+                    recording.begin_measuring(trainer, pl_module)
+        except Exception as error:
+            hold_back(self, "on_train_batch_start", error)
+
+    @guards_itself
+    def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
+        """Takes the learning rate of this update: schedulers change it before validation."""
+        try:
+            rates, groups = self._noting, optimizer.param_groups
+            if rates is not None and len(groups) == 1 and type(rate := groups[0]["lr"]) is float:
+                rates.noted.append((rates.steps.completed + 1, rate))
+            elif self._recording is not None:
+                self._rates.take(trainer, optimizer)
+                self._noting = self._rates if self._rates.only_notes else None
+        except Exception as error:
+            hold_back(self, "on_before_optimizer_step", error)
+
+    @guards_itself
+    def on_train_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Counts the batch."""
+        try:
+            counter = self._plain
+            if counter is not None and (type(batch) is list or type(batch) is tuple) and batch:
+                first = batch[0]
+                if type(first) is Tensor and first.dim():
+                    counter.batches = batches = counter.batches + 1
+                    counter.newest = size = first.size(0)
+                    counter.samples += size
+                    if batches % POLL_EVERY:
+                        return
+                    batch = None  # counted
+            recording = self._recording
+            if recording is not None:
+                self._count(recording, trainer, batch)
+        except Exception as error:
+            hold_back(self, "on_train_batch_end", error)
+
+    def _count(self, recording: Recording, trainer: Any, batch: Any) -> None:
+        """Counts a batch, None for one that was counted, and does what is due after it."""
+        counter = self._counter
+        counter.add(batch)
+        if recording.meter is not None:
+            recording.measure()
+        if recording.by_batch:
+            recording.look(trainer)
+        if counter.batches == 1 and counter.began is None:
+            recording.first_batch(trainer)
+        elif counter.batches == 2:
+            recording.second_batch(trainer)
+        elif not counter.batches % POLL_EVERY:
+            self._rates.enter()
+            if recording.due:
+                self._adopt(recording, trainer)
+        plain = counter.only_sizes and recording.meter is None and not recording.by_batch
+        self._plain = counter if plain and counter.batches > 1 else None
