@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -12,8 +12,9 @@ from foretrain.observation import Observation, RunInfo, RunRecord, ScheduleUpdat
 from foretrain.schedule_history import ScheduleHistory, merge_schedules
 
 MAX_POINTS = 16_384
-"""Most observations kept in memory of one metric of one attempt; past it the middle is thinned."""
-_KEPT_ENDS = 1_024
+"""Most observations kept in memory of one metric of one attempt; past it they are thinned, see `thinned`."""
+_NEWEST = 1_024
+_FINEST = 2.0**-20
 
 
 class _Point(NamedTuple):
@@ -32,7 +33,7 @@ class Attempt:
 
     Attributes:
         info: The run and the attempt.
-        points: Observations by metric and step; the middle thinned past `MAX_POINTS`.
+        points: Observations by metric and step, thinned past `MAX_POINTS`.
         first: Step of the earliest observation, None before there is one.
         last: Step of the latest one.
         state: "running", "finished" or "failed".
@@ -45,6 +46,7 @@ class Attempt:
     last: float = -math.inf
     state: str = "running"
     schedule: ScheduleHistory = field(default_factory=ScheduleHistory)
+    _widths: dict[str, float] = field(default_factory=dict)
 
     def add(self, observation: Observation) -> None:
         """Takes an observation; the later one of two at one step counts."""
@@ -54,10 +56,9 @@ class Attempt:
         self.first, self.last = min(self.first, step), max(self.last, step)
         self.state = "running"
         if len(points) > MAX_POINTS:
-            # Half of the middle goes: what remains is densest at both ends, where a law is decided, and
-            # does not depend on how often the file was looked at.
-            for step in sorted(points)[_KEPT_ENDS:-_KEPT_ENDS:2]:
-                del points[step]
+            kept, width = thinned(sorted(points), self._widths.get(observation.metric, _FINEST))
+            self._widths[observation.metric] = width
+            self.points[observation.metric] = {step: points[step] for step in kept}
 
     def flat(self) -> _Points:
         """The observations by metric and step."""
@@ -71,7 +72,30 @@ class Attempt:
     def copy(self) -> Attempt:
         """The same, to be added to."""
         points = {metric: dict(points) for metric, points in self.points.items()}
-        return replace(self, points=points, schedule=self.schedule.copy())
+        return replace(self, points=points, schedule=self.schedule.copy(), _widths=dict(self._widths))
+
+
+def thinned(steps: Sequence[int], width: float) -> tuple[list[int], float]:
+    """The steps that are kept: the first of each stretch of equal length in ln(1 + step), and the newest.
+
+    Stretches only ever become twice as long, so that each is made of whole ones of before: the first step
+    of one has always been kept, and thinning again and again wears nothing away.
+
+    Args:
+        steps: Ascending.
+        width: Length of a stretch the last time.
+
+    Returns:
+        The steps that are kept, ascending, at most half of `MAX_POINTS` beside the newest; and the length.
+    """
+    old, newest = steps[:-_NEWEST], steps[-_NEWEST:]
+    while True:
+        first: dict[int, int] = {}
+        for step in old:
+            first.setdefault(int(math.log1p(step) / width), step)
+        if len(first) <= MAX_POINTS // 2:
+            return [*first.values(), *newest], width
+        width *= 2.0
 
 
 def put_together(attempts: Iterable[Attempt]) -> dict[str, RunRecord]:
