@@ -46,7 +46,8 @@ MAY_IMPORT = {
     "family": {"laws", "fitting", "pairs", "family_model", "status"},
     "frontier": set(),
     "decisions": {
-        *("family", "family_model", "frontier", "inputs", "laws", "projection", "repeated", "status"),
+        *("axes", "comparison", "conventions", "family", "family_model", "frontier", "inputs", "laws"),
+        *("observation", "points", "projection", "repeated", "repeats", "schedule", "status"),
     },
     "resampling": {"laws", "fitting", "resampling_checks", "resampling_curve", "resampling_joint"},
     "resampling_checks": {"laws"},

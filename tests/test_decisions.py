@@ -11,7 +11,9 @@ from foretrain.decisions import (
     envelope,
     isoflop_optima,
 )
-from foretrain.repeated import R_D, effective_data
+from foretrain.decisions.allocation import R_N
+from foretrain.laws import LAWS
+from foretrain.repeated import R_D
 from foretrain.status import FitStatus
 
 LAW = JointLaw(e=1.8172, a=477.83, alpha=0.34731, b=2143.4, beta=0.36717)  # Besiroglu et al. 2024
@@ -75,17 +77,28 @@ def test_gains_are_the_derivatives_of_the_log_error():
     assert at_best[0] == pytest.approx(at_best[1], rel=1e-9)
 
 
-def test_with_enough_distinct_data_repeats_change_nothing_and_with_few_a_smaller_model_is_best():
+def test_with_enough_distinct_data_repeats_change_nothing():
     free, _ = DRAWS.optimum(1e21)
     assert DRAWS.optimum_of_repeats(1e21, 1e15)[0] == pytest.approx(free, rel=1e-6)
+
+
+def test_where_data_repeat_the_best_size_is_the_lowest_point_of_the_law_of_repeated_data():
     n, d = DRAWS.optimum_of_repeats(1e21, 1e9)
     assert n * d * 6 == pytest.approx(np.full(3, 1e21), rel=1e-9)
     for i in range(3):
-        single = JointLaw(*(v[i] for v in (DRAWS.e, DRAWS.a, DRAWS.alpha, DRAWS.b, DRAWS.beta)))
+        theta = np.array([v[i] for v in (DRAWS.e, DRAWS.a, DRAWS.b, DRAWS.alpha, DRAWS.beta)] + [R_D, R_N])
         around = n[i] * np.exp(np.linspace(-4, 4, 20001))
-        level = single.loss(around, effective_data(1e21 / 6 / around, 1e9, R_D))
-        assert n[i] == pytest.approx(around[np.argmin(level)], rel=1e-3)
-    assert (n > free).all()  # what repeats cannot give, parameters must
+        places = np.stack([around, 1e21 / 6 / around, np.full_like(around, 1e9)])
+        assert n[i] == pytest.approx(around[np.argmin(LAWS["repeated_data"].value(places, theta))], rel=1e-3)
+
+
+def test_where_data_are_short_a_smaller_model_for_more_epochs_is_best():
+    """The finding of Muennighoff et al. 2023, section 5, at their constants and 25e9 distinct tokens."""
+    law = JointLaw(e=1.87, a=521.0, alpha=0.353, b=1488.0, beta=0.353)
+    free_n, free_d = law.optimum(9.3e21)
+    n, d = law.optimum_of_repeats(9.3e21, 25e9)
+    assert 0.5 * free_n < n < 0.9 * free_n
+    assert d / 25e9 > 1.1 * free_d / 25e9 > 4
 
 
 def test_the_planner_finds_the_law_of_noisy_runs():

@@ -4,6 +4,7 @@ from foretrain.decisions.allocation import FLOPS_PER_WEIGHT, JointLaw
 from foretrain.decisions.answers import Answer, Choice, NextRun, Optimum
 from foretrain.decisions.isoflop import Isoflop, envelope, isoflop_optima
 from foretrain.decisions.planner import Planner, compute_multiplier
+from foretrain.decisions.study import LeftOut, StudyPoints, from_study, study_points
 
 __all__ = [
     "FLOPS_PER_WEIGHT",
@@ -11,10 +12,14 @@ __all__ = [
     "Choice",
     "Isoflop",
     "JointLaw",
+    "LeftOut",
     "NextRun",
     "Optimum",
     "Planner",
+    "StudyPoints",
     "compute_multiplier",
     "envelope",
+    "from_study",
     "isoflop_optima",
+    "study_points",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -18,8 +19,24 @@ PLACES, ZOOMS = 48, 5
 """Sizes, evenly spaced in ln N, among which a constrained optimum is looked for, and how often anew between
 the neighbours of the best: five times leave ln N within 1e-6 of a range of e^20."""
 
+R_N = 5.309743
+"""Multiples of the size that the distinct data suffice for, after which what more parameters gain has decayed
+by e, on text (Muennighoff et al. 2023, arXiv:2305.16264, beside R_D)."""
+
 WIDEST = 1e3
 """With repeats the best size is looked for within this factor of the best one without."""
+
+
+class Worth(NamedTuple):
+    """What a size and an amount of data are worth where data repeat.
+
+    Attributes:
+        n: Effective parameters.
+        d: Effective data, in the unit of the data seen.
+    """
+
+    n: Array
+    d: Array
 
 
 @dataclass(frozen=True)
@@ -111,16 +128,41 @@ class JointLaw:
         e, a, alpha, b, beta = self._values()
         return _inverse(np.asarray(loss, float) - e - b * np.asarray(d, float) ** -beta, a, alpha)
 
+    def worth(self, n: ArrayLike, seen: ArrayLike, unique: float, r: float = R_D, r_n: float = R_N) -> Worth:
+        """What size and data are worth once the data repeat (Muennighoff et al. 2023, equations 5 and 6).
+
+        Data beyond `unique` count less and less, and so do parameters beyond the size that is best for the
+        distinct data alone: as in `foretrain.laws.repeated`, but for draws of the joint law.
+
+        Args:
+            n: Sizes, in parameters.
+            seen: Data seen, of a shape that broadcasts with them.
+            unique: Distinct data that there are.
+            r: Repeats after which their value has decayed by e.
+            r_n: The same for excess parameters, in multiples of that size.
+
+        Returns:
+            Effective parameters and effective data.
+        """
+        _, a, alpha, b, beta = self._values()
+        n, seen = np.asarray(n, float), np.asarray(seen, float)
+        with np.errstate(over="ignore", divide="ignore"):
+            distinct = np.log(np.minimum(seen, unique))
+            enough = np.exp((np.log(alpha * a) - np.log(beta * b) + beta * distinct) / alpha)
+        return Worth(effective_data(n, np.clip(enough, 1e-300, 1e300), r_n), effective_data(seen, unique, r))
+
     def optimum_of_repeats(
-        self, compute: float, unique: float, per: float = FLOPS_PER_WEIGHT, r: float = R_D
+        self, compute: float, unique: float, per: float = FLOPS_PER_WEIGHT, r: float = R_D, r_n: float = R_N
     ) -> tuple[Array, Array]:
         """The size and the data seen of least error for a budget, where the data repeat beyond `unique`.
 
-        Data seen count as `repeated.effective_data` (Muennighoff et al. 2023, equation 5). Excess parameters
-        are not discounted, as they are there.
+        Size and data count as `worth` says: where data are short, a smaller model for more epochs is best.
 
         Returns:
             N and the data seen, D, with `C = per N D`.
+
+        References:
+            Muennighoff et al. 2023, arXiv:2305.16264, section 5.
         """
         positive("compute", [compute]), positive("unique", [unique])
         free, _ = self.optimum(compute, per)
@@ -131,7 +173,7 @@ class JointLaw:
         for _ in range(ZOOMS):
             places = low + (high - low) * steps
             n = np.exp(places)
-            level = laws.loss(n, effective_data(compute / per / n, unique, r))
+            level = laws.loss(*laws.worth(n, compute / per / n, unique, r, r_n))
             best = np.argmin(level, axis=0)
             column = np.arange(best.size)
             low, high = (

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from foretrain.decisions.allocation import FLOPS_PER_WEIGHT, JointLaw
+from foretrain.decisions.allocation import FLOPS_PER_WEIGHT, R_N, JointLaw
 from foretrain.decisions.answers import Answer, Choice, NextRun, Optimum, choose, summarize
 from foretrain.decisions.draws import draw_laws
 from foretrain.family import model_family, model_trade_off
@@ -16,7 +16,7 @@ from foretrain.family_model import FamilyModel
 from foretrain.inputs import check_levels, positive, same_length
 from foretrain.laws.law import Array
 from foretrain.projection import LEVELS, Forecast, forecast_joint
-from foretrain.repeated import R_D, effective_data
+from foretrain.repeated import R_D
 from foretrain.status import FitStatus
 
 DRAWS = 2000
@@ -106,14 +106,17 @@ class Planner:
         draws = self.trade_off.compute_for(target, self._per)
         return self._answer(f"Compute for {target:.4g}", draws, "FLOPs")
 
-    def optimum(self, compute: float, unique: float | None = None, r: float = R_D) -> Optimum:
+    def optimum(
+        self, compute: float, unique: float | None = None, r: float = R_D, r_n: float = R_N
+    ) -> Optimum:
         """The compute-optimal size, data and error for a budget.
 
         Args:
             compute: The budget, in FLOPs.
-            unique: Distinct data that there are; data beyond it repeat, and count less and less
-                (`repeated.effective_data`). Unlimited if None.
+            unique: Distinct data that there are; data beyond it repeat and count less and less, as do
+                parameters beyond what they suffice for (`JointLaw.worth`). Unlimited if None.
             r: Repeats after which their value has decayed by e.
+            r_n: The same for excess parameters.
 
         Returns:
             The size, the data seen that the rest of the budget then allows, and the error there.
@@ -123,19 +126,22 @@ class Planner:
         def sizes(law: JointLaw) -> Array:
             if unique is None:
                 return law.optimum(compute, self._per)[0]
-            return law.optimum_of_repeats(compute, unique, self._per, r)[0]
+            return law.optimum_of_repeats(compute, unique, self._per, r, r_n)[0]
 
         draws = sizes(self.trade_off)
         told = f"for {compute:.3g} FLOPs"
         size = self._answer(f"Best size {told}", draws, "parameters", sizes)
         data = self._answer(f"Best data {told}", compute / self._per / draws, "of data", sizes)
         seen = compute / self._per / size.median
-        worth = seen if unique is None else float(effective_data(seen, unique, r))
+        at = (size.median, seen)
+        if unique is not None:
+            worth = self.trade_off.worth(size.median, seen, unique, r, r_n)
+            at = (float(np.median(worth.n)), float(np.median(worth.d)))
         return Optimum(
             size=size,
             # What goes with the size advised, not the median of the draws.
             data=replace(data, median=seen),
-            loss=self.final_loss(size.median, worth),
+            loss=self.final_loss(*at),
         )
 
     def more_data_or_bigger_model(self, n: float, d: float) -> Choice:
@@ -196,7 +202,11 @@ class Planner:
         """The run whose outcome, over the draws of a law, goes most with `aim`, shape (draws,)."""
         most = float((self._n * self._d).max()) * self._per if compute is None else compute
         positive("compute", [most])
-        sizes = np.unique(np.append(self._n, self._n.max() * SIZE_STEPS))
+        known = np.unique(self._n)
+        sizes = np.unique(np.append(known, self._n.max() * SIZE_STEPS))
+        if FitStatus.TOO_FEW_SIZES in self.reasons:  # another run of a known size tells no law of size
+            between = np.sqrt(known[:-1] * known[1:])
+            sizes = np.setdiff1d(np.concatenate([sizes, known[:1] / 4, between]), known)
         n, d = [], []
         for size in sizes:
             reach = most / self._per / size
