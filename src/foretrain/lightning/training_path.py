@@ -7,9 +7,9 @@ from typing import Any
 from torch import Tensor
 
 from foretrain.lightning.counting import BatchCounter
-from foretrain.lightning.host import HostCallback, guards_itself, hold_back
+from foretrain.lightning.host import HostCallback, guarded, guards_itself, hold_back
 from foretrain.lightning.recording import Recording
-from foretrain.lightning.schedule import RateRecorder
+from foretrain.lightning.schedule import MOST_NOTED, RateRecorder
 
 POLL_EVERY = 16  # training batches, while a fit is under way
 
@@ -27,28 +27,25 @@ class TrainingPath(HostCallback):
     _rates: RateRecorder
     _plain: BatchCounter | None = None  # the counter, where the size of the first tensor is all it counts
     _noting: RateRecorder | None = None  # the recorder, where it only has to note the rate of one optimizer
-    _metering: bool = True  # whether the FLOPs of a batch are yet to be measured
 
     def _go_the_long_way(self) -> None:
         """Has the next step look at everything anew."""
         self._plain = self._noting = None
-        self._metering = True
+        recording = self._recording
+        if recording is not None and recording.meter is not None:
+            # Of this object alone, and for a batch or two: a hook costs every step something.
+            self.__dict__["on_train_batch_start"] = self._begin_measuring
+        else:
+            self.__dict__.pop("on_train_batch_start", None)
+
+    @guarded
+    def _begin_measuring(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        if self._recording is not None:
+            self._recording.begin_measuring(trainer, pl_module)
 
     def _adopt(self, recording: Recording, trainer: Any, wait: float = 0.0) -> None:
         """Adopts a report, should one have come within so many seconds."""
         raise NotImplementedError
-
-    @guards_itself
-    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        """Begins to measure the FLOPs of a batch, where that was asked for."""
-        try:
-            if self._metering:
-                recording = self._recording
-                self._metering = recording is not None and recording.meter is not None
-                if self._metering and recording is not None:
-                    recording.begin_measuring(trainer, pl_module)
-        except Exception as error:
-            hold_back(self, "on_train_batch_start", error)
 
     @guards_itself
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
@@ -76,21 +73,30 @@ class TrainingPath(HostCallback):
                     counter.batches = batches = counter.batches + 1
                     counter.newest = size = first.size(0)
                     counter.samples += size
-                    if batches % POLL_EVERY:
-                        return
-                    batch = None  # counted
+                    if not batches % POLL_EVERY:
+                        self._poll(trainer)
+                    return
             recording = self._recording
             if recording is not None:
                 self._count(recording, trainer, batch)
         except Exception as error:
             hold_back(self, "on_train_batch_end", error)
 
+    def _poll(self, trainer: Any) -> None:
+        recording = self._recording
+        if len(self._rates.noted) >= MOST_NOTED:
+            self._rates.enter()
+        if recording is not None and recording.due:
+            self._adopt(recording, trainer)
+
     def _count(self, recording: Recording, trainer: Any, batch: Any) -> None:
-        """Counts a batch, None for one that was counted, and does what is due after it."""
+        """Counts a batch, and does what is due after it."""
         counter = self._counter
         counter.add(batch)
         if recording.meter is not None:
             recording.measure()
+            if recording.meter is None:
+                self._go_the_long_way()  # without the hook that began to measure
         if recording.by_batch:
             recording.look(trainer)
         if counter.batches == 1 and counter.began is None:
@@ -98,8 +104,6 @@ class TrainingPath(HostCallback):
         elif counter.batches == 2:
             recording.second_batch(trainer)
         elif not counter.batches % POLL_EVERY:
-            self._rates.enter()
-            if recording.due:
-                self._adopt(recording, trainer)
+            self._poll(trainer)
         plain = counter.only_sizes and recording.meter is None and not recording.by_batch
         self._plain = counter if plain and counter.batches > 1 else None
