@@ -129,8 +129,19 @@ MAY_IMPORT = {
         "tensorboard.events",  # reads TensorBoard's files, and loads TensorBoard only then
     },
     "cli": {
-        *("", "axes", "analysis", "comparison", "conventions", "findings", "fitting", "importers", "laws"),
-        *("merging", "mirror", "observation", "points", "reader", "record_file", "records", "report"),
+        *("", "axes", "analysis", "comparison", "conventions", "decisions", "findings", "fitting"),
+        *(
+            "importers",
+            "laws",
+            "merging",
+            "mirror",
+            "observation",
+            "points",
+            "reader",
+            "record_file",
+            "records",
+            "report",
+        ),
         *("resampling", "status", "store", "tensorboard.summary"),
         *("study", "study_file", "study_job", "study_points", "urls"),
     },

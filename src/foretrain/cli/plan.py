@@ -1,4 +1,4 @@
-"""`foretrain plan`: the points of a study's file, and which of them are finished."""
+"""`foretrain plan`: a study's file with its points and their states, or what the runs of a study advise."""
 
 from __future__ import annotations
 
@@ -6,29 +6,42 @@ import argparse
 import json
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from foretrain.cli import plan_runs
 from foretrain.cli.output import CommandError, console, table
 from foretrain.study_file import StudyFile, read_study_file
 from foretrain.study_job import read_states
-from foretrain.urls import as_root
+from foretrain.urls import as_root, is_url, without_secrets
+
+GRID_OPTIONS = ("root", "missing", "array")
 
 
 def add_parser(commands: Any) -> None:
     """Adds the subcommand."""
-    parser = commands.add_parser("plan", help="the points of a study, and which of them are finished")
-    add_study(parser)
+    parser = commands.add_parser(
+        "plan",
+        help="what to run next: the points of a study's file, or what its runs advise",
+        description="Of a study's file: its points, and which of them are finished. Of a log directory or "
+        "its URL: what the runs of several sizes say about the next one. Without a question: what ten times "
+        "the compute is best spent on, and whether the largest run wants more data or a bigger model.",
+    )
+    add_study(parser, also=", or the log_dir of runs")
     parser.add_argument("--missing", action="store_true", help="only the points that are not finished")
     parser.add_argument(
         "--array", action="store_true", help="only their numbers, as Slurm's --array takes them: 0-3,7"
     )
-    parser.add_argument("--json", action="store_true", help="one point a line, as JSON")
+    plan_runs.add_questions(parser)
+    parser.add_argument(
+        "--json", action="store_true", help="one point, or one study of runs, a line, as JSON"
+    )
     parser.set_defaults(run=run)
 
 
-def add_study(parser: argparse.ArgumentParser) -> None:
+def add_study(parser: argparse.ArgumentParser, also: str = "") -> None:
     """Adds the arguments that say which study is meant."""
-    parser.add_argument("file", help="the study's file: JSON with root, train, and grid or points")
+    parser.add_argument("file", help=f"the study's file: JSON with root, train, and grid or points{also}")
     parser.add_argument("--root", help="where the runs are kept, instead of the file's root")
 
 
@@ -48,6 +61,16 @@ def read_study(args: argparse.Namespace) -> tuple[StudyFile, str]:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Prints the points, or the advice; 1 where there is none."""
+    of_runs = is_url(args.file) or Path(args.file).is_dir()
+    kind, other = ("a study's file", GRID_OPTIONS) if of_runs else ("a log directory", plan_runs.QUESTIONS)
+    asked = [f"--{name}" for name in other if getattr(args, name)]
+    if asked:
+        raise CommandError(f"{', '.join(asked)} is for {kind}, got {without_secrets(args.file)}.", code=2)
+    return plan_runs.run(args) if of_runs else _run_grid(args)
+
+
+def _run_grid(args: argparse.Namespace) -> int:
     """Prints the points; 1 where numbers of missing points are asked for and none is missing."""
     study, root = read_study(args)
     found = read_states(root, study.study, [point.run for point in study.points])

@@ -73,12 +73,17 @@ class Answer:
     @property
     def sentence(self) -> str:
         """The answer in words."""
+        text = f"{self.question}: {self.numbers}"
+        return text + "." if self.told else _doubted(text, self.next_run)
+
+    @property
+    def numbers(self) -> str:
+        """The median with its widest interval and unit."""
         spread = ""
         if self.lower:
             level = max(self.lower)
             spread = f" [{self.lower[level]:.3g}, {self.upper[level]:.3g}]"
-        text = f"{self.question}: {self.median:.4g}{spread} {self.unit}".rstrip()
-        return text + "." if self.told else _doubted(text, self.next_run)
+        return f"{self.median:.4g}{spread} {self.unit}".rstrip()
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; what is not finite is None."""
@@ -117,9 +122,9 @@ class Choice:
     def sentence(self) -> str:
         """The choice in words."""
         if self.verdict == CANNOT_TELL:
-            return _doubted(f"{self.question}: {self.answer.median:.3g} {self.answer.unit}", self.next_run)
+            return _doubted(f"{self.question}: {self.answer.numbers}", self.next_run)
         sure = max(self.share, 1 - self.share)
-        return f"{self.question}: {self.verdict} ({100 * sure:.0f}% sure)."
+        return f"{self.question}: {self.verdict} ({100 * sure:.0f}% sure): {self.answer.numbers}."
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""

@@ -84,6 +84,16 @@ class Planner:
         """The error of a planned run of size n on data d: `foretrain.forecast_joint`."""
         return forecast_joint(self._n, self._d, self._y, n, d, self._levels)
 
+    def as_answer(self, question: str, forecast: Forecast) -> Answer:
+        """A forecast of one place as the answer to a question, in the metric's unit."""
+        lower, upper = (
+            {level: float(np.squeeze(v)) for level, v in ends.items()}
+            for ends in (forecast.lower, forecast.upper)
+        )
+        told, reasons = not self._blocked, forecast.reasons
+        answer = Answer(question, float(np.squeeze(forecast.median)), lower, upper, "", told, reasons)
+        return answer if told else replace(answer, next_run=self.next_run())
+
     def data_needed(self, target: float, n: float) -> Answer:
         """The data with which a model of size n reaches a target error."""
         positive("target", [target]), positive("n", [n])

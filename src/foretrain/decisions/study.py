@@ -52,6 +52,7 @@ class StudyPoints:
     Attributes:
         metric: Name of the metric.
         axis: The data axis, a key of `foretrain.axes.AXES`.
+        kind: "decayed" or "constant": what the points' learning rates have in common.
         n: Model size of each point, in parameters, shape (m,).
         d: Data, in the axis's unit; where they repeat, the new data that they are worth. Shape (m,).
         y: The metric, in its own unit, shape (m,).
@@ -65,6 +66,7 @@ class StudyPoints:
 
     metric: str
     axis: str
+    kind: str
     n: Array
     d: Array
     y: Array
@@ -104,7 +106,8 @@ def from_study(
         from foretrain.decisions import from_study
         from foretrain.reader import StudyReader
 
-        planner, points = from_study(StudyReader("logs/foretrain/default").read().runs, "val_loss", "tokens")
+        runs = StudyReader("logs/foretrain/default-37a8eec1").read().runs
+        planner, points = from_study(runs, "val_loss", "tokens")
         print(planner.optimum(1e18).sentence, *(f"{one.run}: {one.reason}" for one in points.left_out))
         ```
     """
@@ -261,6 +264,7 @@ def _gathered(
     return StudyPoints(
         metric=metric,
         axis=axis,
+        kind=kind,
         n=n,
         d=d,
         y=y,
