@@ -1,4 +1,4 @@
-"""`foretrain compare`: runs side by side at the data that all have seen, and who was counted alike."""
+"""`foretrain compare`: runs side by side at the data that all have seen, or one recipe against another."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import numpy as np
 
 from foretrain.analysis import Question, Shelf, analyze
 from foretrain.axes import AXES
-from foretrain.cli.output import CommandError, console, count, progress, table, visible
+from foretrain.cli.output import CommandError, console, count, positive, progress, table, visible
+from foretrain.cli.recipes import tell_recipes
 from foretrain.cli.roots import add_source, choose, read_studies, study_folders
 from foretrain.comparison import RunCurve
 from foretrain.conventions import NOT_COMPARED, signature
@@ -62,14 +63,34 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--at", type=float, metavar="DATA", help="data to compare at; default: what all have seen"
     )
-    parser.add_argument("--json", action="store_true", help="one run a line, as JSON")
+    recipes = parser.add_argument_group("recipes: which needs less compute for the same error?")
+    recipes.add_argument(
+        "--recipe",
+        action="append",
+        dest="recipes",
+        metavar="PATTERN",
+        help="name of a study, or of runs of one, such as 'wide-*'; twice, for the two recipes",
+    )
+    recipes.add_argument("--against", metavar="LOG_DIR", help="the other recipe's runs, instead of --recipe")
+    recipes.add_argument(
+        "--budget", type=positive, metavar="FLOPS", help="default: the most that both have reached"
+    )
+    parser.add_argument("--json", action="store_true", help="one run a line, as JSON; of recipes one object")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints the runs of each study, best first; 1 where there are not two."""
-    with study_folders(args.log_dir) as folders:
-        studies = read_studies(folders, args.log_dir, args.metric)
+    """Prints the runs of each study, best first, or the recipes; 1 where there are not two."""
+    if args.recipes and (len(args.recipes) != 2 or args.against):
+        raise CommandError("Expected --recipe twice, or --against, for two recipes.", 2)
+    if args.budget and not (args.recipes or args.against):
+        raise CommandError("Expected --recipe twice, or --against, with --budget.", 2)
+    if (args.recipes or args.against) and (args.runs or args.at):
+        raise CommandError("Expected recipes without --run and --at: each is compared at its best size.", 2)
+    studies = _read(args.log_dir, args.metric)
+    if args.recipes or args.against:
+        tell_recipes(args, studies, _read(args.against, args.metric) if args.against else None)
+        return 0
     known = {name for study in studies for name in study.runs}
     unknown = [name for name in args.runs or () if name not in known]
     if unknown:
@@ -87,6 +108,11 @@ def run(args: argparse.Namespace) -> int:
     if not compared:
         raise CommandError("Expected at least two runs of one study to compare.")
     return 0
+
+
+def _read(log_dir: str, metric: str | None) -> list[Study]:
+    with study_folders(log_dir) as folders:
+        return read_studies(folders, log_dir, metric)
 
 
 def compare(

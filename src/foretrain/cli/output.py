@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import math
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -73,3 +75,14 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], 
 def count(x: float) -> str:
     """A count in three digits: 920,000; below a hundred as it is."""
     return f"{float(f'{x:.3g}'):,.0f}" if x >= 100 else f"{x:.3g}"
+
+
+def positive(text: str) -> float:
+    """An argument that is a positive number."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a positive number such as 3e18, got {text}")
+    return value

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from foretrain.axes import AXES
-from foretrain.cli.output import CommandError, console, count, table, visible, warn
+from foretrain.cli.output import CommandError, console, count, positive, table, visible, warn
 from foretrain.cli.roots import choose, read_studies, study_folders
 from foretrain.decisions import Answer, Choice, Planner, StudyPoints, from_study
 from foretrain.decisions.answers import CANNOT_TELL
@@ -28,22 +27,22 @@ def add_questions(parser: argparse.ArgumentParser) -> None:
     asked.add_argument("--metric", help="default: the one most runs have")
     asked.add_argument("--axis", choices=sorted(AXES), help="default: tokens where all runs count them")
     asked.add_argument(
-        "--budget", type=_positive, metavar="FLOPS", help="what is so much compute best spent on?"
+        "--budget", type=positive, metavar="FLOPS", help="what is so much compute best spent on?"
     )
     asked.add_argument(
         "--target",
-        type=_positive,
+        type=positive,
         metavar="ERROR",
         help="what does this error need: data with --size, a size with --data, else compute",
     )
-    asked.add_argument("--size", type=_positive, metavar="N", help="parameters of a planned run")
-    asked.add_argument("--data", type=_positive, metavar="D", help="data of a planned run")
+    asked.add_argument("--size", type=positive, metavar="N", help="parameters of a planned run")
+    asked.add_argument("--data", type=positive, metavar="D", help="data of a planned run")
     asked.add_argument(
-        "--unique", type=_positive, metavar="U", help="distinct data that there are; beyond them they repeat"
+        "--unique", type=positive, metavar="U", help="distinct data that there are; beyond them they repeat"
     )
     asked.add_argument(
         "--goal",
-        type=_positive,
+        type=positive,
         nargs=2,
         metavar=("N", "D"),
         help="which run next tells most about one of this size and data? default: 4 times the largest",
@@ -105,16 +104,6 @@ def ask(planner: Planner, points: StudyPoints, args: argparse.Namespace) -> list
         question = f"{points.metric} of that size on that data"
         answers += [best.size, best.data, planner.as_answer(question, best.loss)]
     return answers
-
-
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"expected a positive number such as 3e18, got {text}")
-    return value
 
 
 def _points_json(name: str, points: StudyPoints, planner: Planner) -> dict[str, Any]:
