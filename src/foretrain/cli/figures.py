@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from foretrain.axes import AXES
-from foretrain.cli.output import CommandError, count, visible
+from foretrain.cli.drawing import BAND, plain_text, scale_log, start
+from foretrain.cli.output import count, visible
 from foretrain.laws import LAWS
 from foretrain.laws.law import Array
 from foretrain.report import LawFit, Report
@@ -17,8 +17,6 @@ from foretrain.report import LawFit, Report
 LEVEL = "0.9"
 MOST_NAMED = 12
 """Runs up to which a legend names each."""
-SIZE, RESOLUTION = (8.0, 5.0), 120.0
-_BAND = {"alpha": 0.15, "linewidth": 0.0}
 
 
 def draw(reports: Sequence[Report]) -> dict[str, Any]:
@@ -33,56 +31,10 @@ def draw(reports: Sequence[Report]) -> dict[str, Any]:
     Raises:
         CommandError: If matplotlib is not installed.
     """
-    try:
-        import matplotlib
-    except ImportError:
-        raise CommandError("Pictures need matplotlib: pip install 'foretrain[report]'.") from None
     reports = sorted(reports, key=lambda report: (report.params or 0.0, report.run))
-    # Names are no formulas: "$" in one is printed as it is.
-    with matplotlib.rc_context({"text.parse_math": False, "axes.formatter.use_mathtext": False}):
+    with plain_text():
         drawn = {name: draws(reports) for name, draws in _FIGURES.items()}
     return {name: figure for name, figure in drawn.items() if figure is not None}
-
-
-def render(figure: Any, kind: str) -> bytes:
-    """A figure as the bytes of a file.
-
-    Args:
-        figure: From `draw`.
-        kind: "svg" or "png". Neither holds a date: the same reports give the same file.
-    """
-    import matplotlib
-
-    file = io.BytesIO()
-    # Text as outlines, so that the picture needs no font; a salt, so that the same picture is the same file.
-    with matplotlib.rc_context({"svg.hashsalt": "foretrain", "svg.fonttype": "path"}):
-        metadata = {"Date": None} if kind == "svg" else {"Software": None}
-        figure.savefig(file, format=kind, dpi=RESOLUTION, metadata=metadata)
-    return file.getvalue()
-
-
-def _axes(title: str, x: str, y: str) -> tuple[Any, Any]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=SIZE, layout="constrained")
-    axes = figure.subplots()
-    axes.set_title(visible(title), loc="left")
-    axes.set_xlabel(visible(x))
-    axes.set_ylabel(visible(y))
-    axes.grid(visible=True, which="major", alpha=0.3)
-    return figure, axes
-
-
-def _log(axes: Any, which: str) -> None:
-    from matplotlib.ticker import FuncFormatter, NullFormatter
-
-    getattr(axes, f"set_{which}scale")("log")
-    axis = getattr(axes, f"{which}axis")
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
-    low, high = axis.get_view_interval()
-    axis.set_minor_formatter(
-        FuncFormatter(lambda value, _: f"{value:.3g}") if high < 10 * low else NullFormatter()
-    )
 
 
 def _colours(reports: Sequence[Report]) -> dict[str, Any]:
@@ -100,7 +52,7 @@ def _colours(reports: Sequence[Report]) -> dict[str, Any]:
 def _finish(axes: Any, reports: Sequence[Report], logarithmic: str) -> None:
     """Sets the axes, once everything is drawn, and names the runs where they are few."""
     for which in logarithmic:
-        _log(axes, which)
+        scale_log(axes, which)
     if 0 < len(reports) <= MOST_NAMED:
         # matplotlib leaves out labels that begin with "_".
         handles, labels = axes.get_legend_handles_labels()
@@ -112,7 +64,7 @@ def _curves(reports: Sequence[Report]) -> Any:
     if not known:
         return None
     first = known[0]
-    figure, axes = _axes("Learning curves, projected", AXES[first.axis].unit, first.metric)
+    figure, axes = start("Learning curves, projected", AXES[first.axis].unit, first.metric)
     colours = _colours(known)
     for report in known:
         x, y = np.array(report.points).T
@@ -125,7 +77,7 @@ def _curves(reports: Sequence[Report]) -> Any:
                 for values in (band.x, band.median, band.lower[LEVEL], band.upper[LEVEL])
             )
             axes.plot(at, median, color=colour, linewidth=1)
-            axes.fill_between(at, lower, upper, color=colour, **_BAND)
+            axes.fill_between(at, lower, upper, color=colour, **BAND)
     _finish(axes, known, "xy")
     return figure
 
@@ -137,10 +89,10 @@ def _joint(reports: Sequence[Report]) -> Any:
     joint, band = found.joint, found.joint.by_size
     at = joint.at_data or 0.0
     title = f"Model size, at {count(at)} {AXES[found.axis].unit}"
-    figure, axes = _axes(title, "trainable parameters", found.metric)
+    figure, axes = start(title, "trainable parameters", found.metric)
     axes.plot(band.x, band.median, color="0.3", linewidth=1)
     if LEVEL in band.lower:
-        axes.fill_between(band.x, band.lower[LEVEL], band.upper[LEVEL], color="0.3", **_BAND)
+        axes.fill_between(band.x, band.lower[LEVEL], band.upper[LEVEL], color="0.3", **BAND)
     colours = _colours(reports)
     for report in reports:
         value = _value_at(report, at)
@@ -201,7 +153,7 @@ def _residuals(reports: Sequence[Report]) -> Any:
     if not found:
         return None
     axis = AXES[reports[0].axis].unit
-    figure, axes = _axes(f"Distance from {what}", axis, "percent above the law")
+    figure, axes = start(f"Distance from {what}", axis, "percent above the law")
     axes.axhline(0, color="0.3", linewidth=1)
     colours = _colours(reports)
     for run, (x, off) in found.items():
@@ -218,7 +170,7 @@ def _track(reports: Sequence[Report]) -> Any:
         return None
     told = [past for report in scored for past in report.track]
     inside = sum(past.inside() for past in told)
-    figure, axes = _axes(
+    figure, axes = start(
         f"Past forecasts of the end: {inside} of {len(told)} inside their 90 % interval",
         "share of the training done when it was made",
         "forecast over what came",

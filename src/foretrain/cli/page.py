@@ -23,6 +23,7 @@ body { font: 15px/1.45 system-ui, sans-serif; max-width: 62rem; margin: 2rem aut
 table { border-collapse: collapse; font-variant-numeric: tabular-nums }
 th, td { padding: .25rem .7rem; border-bottom: 1px solid #8884; text-align: right; overflow-wrap: anywhere }
 th:first-child, td:first-child, th:nth-child(2), td:nth-child(2) { text-align: left }
+h4 { margin-bottom: .2rem }
 .wide { overflow-x: auto }
 img { width: 100%; background: white; border-radius: 4px }
 figure { margin: 1.5rem 0 }
@@ -55,6 +56,7 @@ def section(
     rows: Sequence[Sequence[str]],
     lines: Sequence[str],
     pictures: Mapping[str, bytes],
+    sizes: str = "",
 ) -> str:
     """One study.
 
@@ -64,19 +66,21 @@ def section(
         rows: The table of runs.
         lines: Sentences about all runs.
         pictures: SVG files by name.
+        sizes: HTML on model size and compute, from `page_study.study_section`.
     """
     first = reports[0]
     parts = [
         f"<h2>Study {_text(first.study)}: {_text(first.metric)} against {_text(AXES[first.axis].unit)}</h2>",
         "<p>Projections are medians with 90 % intervals.</p>",
-        _table(columns, rows),
-        *(f"<p>{_text(line)}</p>" for line in lines if line),
-        *(_figure(name, picture) for name, picture in pictures.items()),
+        table(columns, rows),
+        *(paragraph(line) for line in lines if line),
+        *(figure(name, picture, CAPTIONS[name]) for name, picture in pictures.items()),
         _joint(reports),
+        sizes,
         "<h3>Doubts and flags</h3>",
-        _list(_doubts(reports)) or "<p>None.</p>",
+        items(_doubts(reports)) or "<p>None.</p>",
         "<h3>How things were counted</h3>",
-        _list(_conventions(reports)),
+        items(_conventions(reports)),
     ]
     return "\n".join(part for part in parts if part)
 
@@ -85,24 +89,32 @@ def _text(value: object) -> str:
     return html.escape(visible(value, longest=2_000))
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def paragraph(text: str) -> str:
+    """A sentence or more."""
+    return f"<p>{_text(text)}</p>"
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of texts."""
     head = "".join(f"<th>{_text(column)}</th>" for column in columns)
     body = "\n".join("<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>'
 
 
-def _figure(name: str, picture: bytes) -> str:
+def figure(name: str, picture: bytes, about: str) -> str:
+    """An SVG file with its caption."""
     # As an image, in which nothing can run, and whose names cannot meet those of another one.
     data = base64.b64encode(picture).decode("ascii")
-    caption = _text(CAPTIONS[name])
+    caption = _text(about)
     return (
         f'<figure id="{_text(name)}"><img alt="{caption}" src="data:image/svg+xml;base64,{data}">'
         f"<figcaption>{caption}</figcaption></figure>"
     )
 
 
-def _list(items: Iterable[str]) -> str:
-    told = "\n".join(f"<li>{_text(item)}</li>" for item in items)
+def items(texts: Iterable[str]) -> str:
+    """A list; nothing if it is empty."""
+    told = "\n".join(f"<li>{_text(text)}</li>" for text in texts)
     return f"<ul>{told}</ul>" if told else ""
 
 
@@ -126,9 +138,9 @@ def _joint(reports: Sequence[Report]) -> str:
             )
             for p in joint.projections
         ]
-        table = _table(("model", "parameters", "projected", "90 % interval"), rows) if rows else ""
+        projected = table(("model", "parameters", "projected", "90 % interval"), rows) if rows else ""
         of = f" Of {len(joint.runs)} runs." if joint.runs else ""
-        told.setdefault(f"<p>{_text(joint.sentence + of + law)}</p>{table}", None)
+        told.setdefault(f"<p>{_text(joint.sentence + of + law)}</p>{projected}", None)
     return "<h3>All sizes together</h3>" + "\n".join(told) if told else ""
 
 

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from foretrain import __version__
 from foretrain.analysis import Question, Shelf, analyze
 from foretrain.axes import AXES
-from foretrain.cli.figures import draw, render
+from foretrain.cli.drawing import render
+from foretrain.cli.figures import draw
+from foretrain.cli.figures_study import draw_study
 from foretrain.cli.output import CommandError, console, count, progress, visible, warn
 from foretrain.cli.output import table as make_table
 from foretrain.cli.page import page, section
+from foretrain.cli.page_study import no_study_section, study_section
 from foretrain.cli.roots import add_source, choose, read_studies, study_folders
 from foretrain.comparison import RunCurve, resumed_as
+from foretrain.decisions import from_study
 from foretrain.findings import ANNEALED, NOT_ANNEALED, record_line
 from foretrain.importers import SOURCES
 from foretrain.importers.logs import LogError, name_under
@@ -42,16 +47,19 @@ def add_parser(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints what the runs say; 1 where there are none."""
     with study_folders(args.log_dir) as folders:
-        studies = read_studies(folders, args.log_dir, args.metric)
-        by_study = [_analyze(study, args.metric, args.axis) for study in studies]
-    by_study = [reports for reports in by_study if reports]
+        told = [
+            (study, _analyze(study, args.metric, args.axis))
+            for study in read_studies(folders, args.log_dir, args.metric)
+        ]
+    told = [(study, reports) for study, reports in told if reports]
+    by_study = [reports for _, reports in told]
     if args.html is not None or args.png is not None:
-        _write(args, by_study)
+        _write(args, told)
     if args.tab:
         _put_into_tab(args.log_dir, [report for reports in by_study for report in reports])
     if args.json:
-        for told in (report for reports in by_study for report in reports):
-            print(told.to_json())
+        for one in (report for reports in by_study for report in reports):
+            print(one.to_json())
         return 0
     screen = console()
     for reports in by_study:
@@ -61,26 +69,37 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _write(args: argparse.Namespace, by_study: Sequence[Sequence[Report]]) -> None:
+def _write(args: argparse.Namespace, told: Sequence[tuple[Study, Sequence[Report]]]) -> None:
     """Writes the pictures, and the page that holds them."""
     sections = []
     try:
-        for reports in by_study:
+        for study, reports in told:
+            sizes, of_sizes = _sizes(study, reports[0])
             figures = draw(reports)
             if args.png is not None:
                 args.png.mkdir(parents=True, exist_ok=True)
-                among = f"{folder_name(reports[0].study)}-" if len(by_study) > 1 else ""
-                for name, figure in figures.items():
+                among = f"{folder_name(reports[0].study)}-" if len(told) > 1 else ""
+                for name, figure in {**figures, **of_sizes}.items():
                     (args.png / f"{among}{name}.png").write_bytes(render(figure, "png"))
             if args.html is not None:
                 pictures = {name: render(figure, "svg") for name, figure in figures.items()}
-                sections.append(
-                    section(reports, _columns(reports), _rows(reports), _lines(reports), pictures)
-                )
+                also = sizes({name: render(figure, "svg") for name, figure in of_sizes.items()})
+                lines = _lines(reports)
+                sections.append(section(reports, _columns(reports), _rows(reports), lines, pictures, also))
         if args.html is not None:
             args.html.write_text(page(f"foretrain {__version__}: scaling laws", sections), encoding="utf-8")
     except OSError as error:
         raise CommandError(f"The report cannot be written: {error}.") from None
+
+
+def _sizes(study: Study, first: Report) -> tuple[Callable[[Mapping[str, bytes]], str], dict[str, Any]]:
+    """What writes the part on model size and compute, and its figures by name."""
+    try:
+        planner, points = from_study(study.runs, first.metric, first.axis)
+    except ValueError as error:
+        reason = str(error)
+        return lambda _: no_study_section(reason), {}
+    return partial(study_section, planner, points), draw_study(planner, points)
 
 
 def _put_into_tab(log_dir: str, reports: Sequence[Report]) -> None:

@@ -80,8 +80,13 @@ class Planner:
         self.trade_off: JointLaw = draw_laws(model_trade_off(self._n, self._d, self._y), DRAWS, seed)
         self.reasons = self._model.reasons
 
-    def final_loss(self, n: float, d: float) -> Forecast:
-        """The error of a planned run of size n on data d: `foretrain.forecast_joint`."""
+    @property
+    def blocking(self) -> tuple[FitStatus, ...]:
+        """Why no decision about size is told; empty where the points identify a law of size."""
+        return tuple(reason for reason in self.reasons if reason in BLOCKING)
+
+    def final_loss(self, n: ArrayLike, d: ArrayLike) -> Forecast:
+        """The error of planned runs of size n on data d: `foretrain.forecast_joint`."""
         return forecast_joint(self._n, self._d, self._y, n, d, self._levels)
 
     def as_answer(self, question: str, forecast: Forecast) -> Answer:
@@ -90,7 +95,7 @@ class Planner:
             {level: float(np.squeeze(v)) for level, v in ends.items()}
             for ends in (forecast.lower, forecast.upper)
         )
-        told, reasons = not self._blocked, forecast.reasons
+        told, reasons = not self.blocking, forecast.reasons
         answer = Answer(question, float(np.squeeze(forecast.median)), lower, upper, "", told, reasons)
         return answer if told else replace(answer, next_run=self.next_run())
 
@@ -169,11 +174,11 @@ class Planner:
             self._levels,
             "times the gain of a bigger model, by more data",
             reasons=self.reasons,
-            blocked=self._blocked,
+            blocked=bool(self.blocking),
             wide=np.inf,
         )
         telling = self._most_telling(self.trade_off, np.log(found), None)
-        return choose(answer, ("more data", "a bigger model"), found, telling, blocked=self._blocked)
+        return choose(answer, ("more data", "a bigger model"), found, telling, blocked=bool(self.blocking))
 
     def next_run(
         self,
@@ -194,14 +199,11 @@ class Planner:
         positive("goal", [n, d])
         return self._most_telling(self.law, np.log(self.law.loss(n, d)), compute)
 
-    @property
-    def _blocked(self) -> bool:
-        return any(reason in BLOCKING for reason in self.reasons)
-
     def _answer(
         self, question: str, draws: Array, unit: str, aim: Callable[[JointLaw], Array] | None = None
     ) -> Answer:
-        answer = summarize(question, draws, self._levels, unit, reasons=self.reasons, blocked=self._blocked)
+        blocked = bool(self.blocking)
+        answer = summarize(question, draws, self._levels, unit, reasons=self.reasons, blocked=blocked)
         if answer.told:
             return answer
         if aim is None:
@@ -252,7 +254,7 @@ def compute_multiplier(
     positive("compute", [compute])
     loss = ours.trade_off.best_loss(compute, ours._per)
     ratio = theirs.trade_off.compute_for(loss, theirs._per) / compute
-    blocked = ours._blocked or theirs._blocked
+    blocked = bool(ours.blocking or theirs.blocking)
     answer = summarize(
         f"{names[0]} or {names[1]} at {compute:.3g} FLOPs",
         ratio,
