@@ -252,8 +252,9 @@ class ScalingLawMonitor(TrainingPath):
         """Records the metric, asks for a fit, and logs what an earlier one found."""
         recording = self._recording
         if recording is not None and validates_fit(trainer):
-            self._go_the_long_way()  # recording may have changed what a batch is looked at for
             recording.validated(trainer, pl_module)
+            if recording.by_batch or not self._rates.only_notes:
+                self._go_the_long_way()
             self._adopt(recording, trainer)
 
     @guarded

@@ -26,7 +26,8 @@ class TrainingPath(HostCallback):
     _counter: BatchCounter
     _rates: RateRecorder
     _plain: BatchCounter | None = None  # the counter, where the size of the first tensor is all it counts
-    _noting: RateRecorder | None = None  # the recorder, where it only has to note the rate of one optimizer
+    # What to note a rate in and what counts the steps, where the rate of one optimizer only has to be noted.
+    _noting: tuple[list[tuple[int, float]], Any] | None = None
 
     def _go_the_long_way(self) -> None:
         """Has the next step look at everything anew."""
@@ -51,12 +52,14 @@ class TrainingPath(HostCallback):
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
         """Takes the learning rate of this update: schedulers change it before validation."""
         try:
-            rates, groups = self._noting, optimizer.param_groups
-            if rates is not None and len(groups) == 1 and type(rate := groups[0]["lr"]) is float:
-                rates.noted.append((rates.steps.completed + 1, rate))
+            noting, groups = self._noting, optimizer.param_groups
+            if noting is not None and len(groups) == 1 and type(rate := groups[0]["lr"]) is float:
+                noted, steps = noting
+                noted.append((steps.completed + 1, rate))
             elif self._recording is not None:
-                self._rates.take(trainer, optimizer)
-                self._noting = self._rates if self._rates.only_notes else None
+                rates = self._rates
+                rates.take(trainer, optimizer)
+                self._noting = (rates.noted, rates.steps) if rates.only_notes else None
         except Exception as error:
             hold_back(self, "on_before_optimizer_step", error)
 
