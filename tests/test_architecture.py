@@ -80,14 +80,18 @@ MAY_IMPORT = {
         *("annealing", "family_model", "laws", "projection", "run_curve", "run_model", "run_projection"),
         *("status", "uncertainty"),
     },
-    "track": {"course", "findings", "forecaster", "projection", "run_curve"},
+    "relatives": {"comparison", "family", "family_model", "laws", "projection"},
+    "borrowing": {
+        *("comparison", "findings", "laws", "projection", "relatives", "status", "uncertainty"),
+    },
+    "track": {"borrowing", "course", "findings", "forecaster", "projection", "relatives", "run_curve"},
     "outlook": {
-        *("annealing", "course", "findings", "fitting", "forecaster", "laws", "projection", "repeats"),
-        *("report", "run_projection", "status", "uncertainty"),
+        *("annealing", "borrowing", "course", "findings", "fitting", "forecaster", "laws", "projection"),
+        *("regions", "relatives", "repeats", "report", "run_projection", "status", "uncertainty"),
     },
     "run_analysis": {
-        *("axes", "course", "earlier", "findings", "laws", "observation", "outlook", "points", "question"),
-        *("regions", "repeats", "status", "track"),
+        *("axes", "borrowing", "comparison", "course", "earlier", "findings", "laws", "observation"),
+        *("outlook", "points", "question", "regions", "relatives", "repeats", "status", "track"),
     },
     "analysis": {
         *("axes", "observation", "comparison", "earlier", "flags", "points", "question", "report"),

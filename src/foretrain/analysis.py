@@ -76,7 +76,14 @@ def analyze(runs: Mapping[str, RunRecord], question: Question, shelf: Shelf | No
     if not own.points:
         status = FitStatus.TOO_FEW_POINTS
         return Report(**common, status=status.value, sentence=status.sentence)
-    told = analyze_run(record, own.points, [runs[c.run] for c in others], question, shelf or Shelf())
+    told = analyze_run(
+        record,
+        own,
+        [runs[c.run] for c in others],
+        question,
+        shelf or Shelf(),
+        family=() if flagged else others,
+    )
     if len({curve.params for curve in [*others, own]}) < 2:
         told["doubts"] = (*told["doubts"], ONE_SIZE_DOUBT)
     return Report(**{**common, **told})

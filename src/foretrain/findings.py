@@ -154,6 +154,42 @@ class ScheduleNote:
 
 
 @dataclass(frozen=True)
+class Borrowing:
+    """What a run's projection rests on where the study's other runs share a law of size and data.
+
+    Attributes:
+        share: What that law counts in it, 0 to 1; the rest is the run's own.
+        runs: Names of the runs that told the law.
+        own: The projection by the run's own points, and earlier runs' schedules.
+        family: The projection by the law of the other runs alone.
+        apart: By how many scales of both the two lie apart.
+    """
+
+    share: float
+    runs: tuple[str, ...]
+    own: NamedProjection
+    family: NamedProjection
+    apart: float = 0.0
+
+
+def borrowing_line(found: Borrowing | None) -> str:
+    """What a projection rests on in one sentence; empty where other runs tell nothing of it."""
+    if found is None:
+        return ""
+    place = found.own.name if found.own.name == "planned end" else f"{found.own.name} projection"
+    return (
+        f"The {place} rests to {100 * found.share:.0f} % on the law of {len(found.runs)} other runs, which "
+        f"tells {_with_interval(found.family)}; the run's own points tell {_with_interval(found.own)}."
+    )
+
+
+def _with_interval(told: NamedProjection) -> str:
+    lower, upper = told.lower.get("0.9"), told.upper.get("0.9")
+    between = "" if lower is None or upper is None else f" ({lower:.4g} to {upper:.4g})"
+    return f"{told.median:.4g}{between}"
+
+
+@dataclass(frozen=True)
 class BestValue:
     """The lowest value that was measured.
 

@@ -8,18 +8,23 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from foretrain.annealing import RatePath
+from foretrain.borrowing import Combined, Lender
 from foretrain.course import Course
-from foretrain.findings import ANNEALED, AS_PLANNED, NOT_ANNEALED
+from foretrain.findings import ANNEALED, AS_PLANNED, NOT_ANNEALED, SCHEDULE_UNKNOWN, Borrowing
 from foretrain.fitting import fit
 from foretrain.forecaster import Forecaster
 from foretrain.laws import LAWS
 from foretrain.laws.law import Array
 from foretrain.projection import Moments, band, named_projection
+from foretrain.regions import MIN_POINTS
+from foretrain.relatives import Relatives
 from foretrain.repeats import DataBudget
 from foretrain.report import Band, LawFit, NamedProjection
-from foretrain.run_projection import STILL
+from foretrain.run_projection import FLAT, STILL
 from foretrain.status import FitStatus
 from foretrain.uncertainty import CURVE_LAWS, RECENCY, CurveModel, model_curve
+
+PLANNED_END = "planned end"
 
 Places = Sequence[tuple[str, float]]
 """Named amounts of data, in the axis's unit."""
@@ -48,6 +53,8 @@ class Outlook:
         projections: The projected errors at named places.
         fits: The laws that were averaged.
         model: The average, where it is one of laws of data.
+        borrowing: What the law of other runs counts at the planned end, or at ten times the data where
+            none is ahead; None where it counts nothing.
     """
 
     reasons: tuple[FitStatus, ...]
@@ -55,6 +62,7 @@ class Outlook:
     projections: tuple[NamedProjection, ...]
     fits: tuple[LawFit, ...] = ()
     model: CurveModel | None = None
+    borrowing: Borrowing | None = None
 
 
 def by_data(
@@ -66,6 +74,7 @@ def by_data(
     kind: str,
     params: float | None,
     levels: Sequence[float],
+    relatives: Relatives | None = None,
 ) -> Outlook:
     """Projects a run along its data, whatever its learning rate.
 
@@ -77,30 +86,48 @@ def by_data(
         kind: What the projections are called.
         params: Trainable parameters; None where unknown.
         levels: Nominal levels of the intervals.
+        relatives: What other runs say of its end. Where the rates to come are unknown, that is the planned
+            end alone, and other places are moved as it is.
     """
-    worth = budget.effective(x)
+    worth, last = budget.effective(x), float(x[-1])
     model = model_curve(worth, y)
-    grid = np.geomspace(max(x[0], x[-1] / TAIL), REACH * x[-1], GRID)
+
+    def own(at: Array) -> Moments:
+        return model.log_moments(budget.effective(at))
+
+    name, end = _main(places, last)
+    lender = _lender(relatives, model.reasons, x.size, own(x[-1:]), last, budget)
+    if kind == SCHEDULE_UNKNOWN and name != PLANNED_END:
+        lender = None
+    main = Combined.alone(own(end)) if lender is None else lender.at(own(end), end)
+
+    def told(at: Array) -> Combined:
+        if lender is None:
+            return Combined.alone(own(at))
+        return lender.on_the_way(own(at), main, at) if kind == SCHEDULE_UNKNOWN else lender.at(own(at), at)
+
+    grid = np.geomspace(max(x[0], last / TAIL), REACH * last, GRID)
     projections = tuple(
         _named(
-            name,
-            model.log_moments(budget.effective(np.array([at]))),
-            at,
-            last=float(x[-1]),
+            place[0],
+            told(np.array([place[1]])),
+            place[1],
+            last=last,
             kind=kind,
-            codes=_codes(budget.repeats(at), kind),
+            codes=_codes(budget.repeats(place[1]), kind),
             params=params,
             levels=levels,
         )
-        for name, at in places
+        for place in places
     )
-    codes = {*model.reasons, *_codes(budget.repeats(float(x[-1])), kind)}
+    codes = {*model.reasons, *_codes(budget.repeats(last), kind)}
     return Outlook(
-        reasons=_in_order(codes),
-        curve=band(model.log_moments(budget.effective(grid)), grid, levels),
+        reasons=_in_order(main.doubts(codes)),
+        curve=band(told(grid).moments, grid, levels),
         projections=projections,
         fits=_fits(model, worth, y),
         model=model,
+        borrowing=None if lender is None else lender.note(name, float(end[0]), main, levels),
     )
 
 
@@ -111,6 +138,7 @@ def through_schedule(
     *,
     budget: DataBudget,
     levels: Sequence[float],
+    relatives: Relatives | None = None,
 ) -> Outlook:
     """Projects a run through its schedule to its planned end, and beyond it with the schedule stretched.
 
@@ -123,32 +151,77 @@ def through_schedule(
         places: Where to project.
         budget: How much distinct data there is. Beyond the plan repeats count as their effective data.
         levels: Nominal levels of the intervals.
+        relatives: What other runs say of its end, and of longer runs.
     """
-    run, end = course.points, course.schedule.end
-    forecaster = Forecaster.of(run, [item.points for item in earlier], course.in_units(np.array([end])))
+    run, end = course.points, course.in_units(np.array([course.schedule.end]))
+    forecaster = Forecaster.of(run, [item.points for item in earlier], end)
+    newest = np.array([course.last])
+    last, end_data = float(course.data_at(newest)[0]), np.array([course.end_data])
+    noise = forecaster.moments(course.in_units(newest))
+    lender = _lender(relatives, forecaster.reasons, run.done.size, noise, last, budget)
+    main = Combined.alone(forecaster.moments(end))
+    if lender is not None:
+        main = lender.at(main.own, end_data)
+
+    def told(steps: Array, at: Array, path: RatePath | None = None) -> Combined:
+        own = forecaster.moments(steps, path)
+        if lender is None:
+            return Combined.alone(own)
+        return lender.on_the_way(own, main, at) if path is None else lender.at(own, at)
+
     grid = _grid(course)
-    curve = band(forecaster.moments(course.in_units(grid)), course.data_at(grid), levels)
-    last = float(course.data_at(np.array([course.last]))[0])
     projections = []
     for name, at in places:
         kind, path, steps = _route(course, at, budget)
         if steps is None:
             continue
-        codes = _codes(budget.repeats(at), kind) | {r for r in forecaster.reasons if r in ANNEALING}
         projections.append(
             _named(
                 name,
-                forecaster.moments(steps, path),
+                told(steps, np.array([at]), path),
                 at,
                 last=last,
                 kind=kind,
-                codes=codes,
+                codes=_codes(budget.repeats(at), kind) | {r for r in forecaster.reasons if r in ANNEALING},
                 params=course.params or None,
                 levels=levels,
             )
         )
     reasons = {*forecaster.reasons, *_codes(budget.repeats(last), AS_PLANNED)}
-    return Outlook(reasons=_in_order(reasons), curve=curve, projections=tuple(projections))
+    return Outlook(
+        reasons=_in_order(main.doubts(reasons)),
+        curve=band(told(course.in_units(grid), course.data_at(grid)).moments, course.data_at(grid), levels),
+        projections=tuple(projections),
+        borrowing=None if lender is None else lender.note(PLANNED_END, course.end_data, main, levels),
+    )
+
+
+def _lender(
+    relatives: Relatives | None,
+    reasons: Sequence[FitStatus],
+    count: int,
+    newest: Moments,
+    last: float,
+    budget: DataBudget,
+) -> Lender | None:
+    """Other runs as they may tell of a run, if they may.
+
+    They do not tell of one whose error surely does not fall. Where data repeat, they tell as far as they went
+    themselves: nobody knows what repeats are worth beyond.
+    """
+    if relatives is None or (count >= MIN_POINTS and set(FLAT) & set(reasons)):
+        return None
+    farthest = float(relatives.d.max()) * (1 + 1e-6)
+    most = max(farthest, budget.unique) if np.isfinite(budget.unique) else np.inf
+    return Lender(relatives, last, float(newest[1][0]), most)
+
+
+def _main(places: Places, last: float) -> tuple[str, Array]:
+    """The place that matters most: the planned end while that is ahead, else ten times the data."""
+    named = dict(places)
+    end = named.get(PLANNED_END)
+    name = PLANNED_END if end is not None and end > last else "10x"
+    return name, np.array([named[name]])
 
 
 def _route(course: Course, at: float, budget: DataBudget) -> tuple[str, RatePath | None, Array | None]:
@@ -187,7 +260,7 @@ def _grid(course: Course) -> Array:
 
 def _named(
     name: str,
-    moments: Moments,
+    told: Combined,
     at: float,
     *,
     last: float,
@@ -197,9 +270,9 @@ def _named(
     levels: Sequence[float],
 ) -> NamedProjection:
     doubts = [FAR_DOUBT.format(at / last)] if at > FAR * last else []
-    reasons = _in_order(codes)
+    reasons = _in_order(told.doubts(codes))
     doubts += [code.sentence for code in reasons]
-    found = named_projection(name, moments, params=params, data=at, levels=levels, doubts=tuple(doubts))
+    found = named_projection(name, told.moments, params=params, data=at, levels=levels, doubts=tuple(doubts))
     return replace(found, kind=kind, reasons=tuple(code.value for code in reasons))
 
 

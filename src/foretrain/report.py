@@ -10,6 +10,7 @@ from typing import Any
 from foretrain.findings import (
     Band,
     BestValue,
+    Borrowing,
     CurveRegions,
     JointReport,
     LawFit,
@@ -23,6 +24,7 @@ from foretrain.flags import Flag, FlagKind
 __all__ = [
     "Band",
     "BestValue",
+    "Borrowing",
     "CurveRegions",
     "JointReport",
     "LawFit",
@@ -79,6 +81,8 @@ class Report:
             has failed since. Set where the report is kept, as the fit that would say so failed.
         past: The runs that this one goes on from, each with the data seen up to which its points are this
             run's too.
+        borrowing: What the run's projection rests on where other runs share a law of size and data; None
+            where they tell nothing of it.
     """
 
     run: str
@@ -108,6 +112,7 @@ class Report:
     track: tuple[PastForecast, ...] = ()
     stale: str = ""
     past: dict[str, float] = field(default_factory=dict)
+    borrowing: Borrowing | None = None
 
     def to_json(self) -> str:
         """The report as one line of strict JSON (no NaN: a number that is not finite becomes null)."""
@@ -178,6 +183,12 @@ def _joint(record: dict[str, Any]) -> JointReport:
     return JointReport(**known)
 
 
+def _borrowing(record: dict[str, Any]) -> Borrowing:
+    known = _known(Borrowing, record)
+    sides = {name: _projection(known[name]) for name in ("own", "family")}
+    return Borrowing(**{**known, **sides, "runs": tuple(known["runs"])})
+
+
 def _report_fields(record: dict[str, Any]) -> dict[str, Any]:
     known = _known(Report, record)
     known["points"] = tuple((float(x), float(y)) for x, y in known.get("points", ()))
@@ -190,6 +201,8 @@ def _report_fields(record: dict[str, Any]) -> dict[str, Any]:
         known["curve"] = Band.from_json(known["curve"])
     if known.get("joint") is not None:
         known["joint"] = _joint(known["joint"])
+    if known.get("borrowing") is not None:
+        known["borrowing"] = _borrowing(known["borrowing"])
     known["reasons"] = tuple(known.get("reasons", ()))
     known["track"] = tuple(PastForecast(**_known(PastForecast, item)) for item in known.get("track", ()))
     records: dict[str, Any] = {"regions": CurveRegions, "best": BestValue, "repeats": Repeats}

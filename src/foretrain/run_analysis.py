@@ -9,21 +9,23 @@ from typing import Any
 import numpy as np
 
 from foretrain.axes import AXES
+from foretrain.borrowing import disagreement
+from foretrain.comparison import RunCurve
 from foretrain.course import Course, follow, why_unknown
 from foretrain.earlier import Shelf, earlier_runs
 from foretrain.findings import NOT_ANNEALED, SCHEDULE_UNKNOWN, CurveRegions, PastForecast, ScheduleNote
 from foretrain.laws.law import Array
 from foretrain.observation import RunRecord
-from foretrain.outlook import Outlook, by_data, through_schedule
+from foretrain.outlook import PLANNED_END, Outlook, by_data, through_schedule
 from foretrain.points import best_value, usable
 from foretrain.question import Question
 from foretrain.regions import IRREDUCIBLE, MIN_POINTS, POWER_LAW, SMALL_DATA, label_regions, local_slopes
+from foretrain.relatives import Relatives
 from foretrain.repeats import DataBudget, data_budget
 from foretrain.status import FitStatus
 from foretrain.track import replay
 
 SCALES = (2.0, 10.0, 100.0)
-PLANNED_END = "planned end"
 
 UNKNOWN_DOUBT = (
     "The learning rates to come are unknown ({}), so no decay of theirs is foreseen: a run that decays its "
@@ -62,36 +64,43 @@ class _Ahead:
 
 def analyze_run(
     record: RunRecord,
-    points: Sequence[tuple[float, float]],
+    own: RunCurve,
     others: Sequence[RunRecord],
     question: Question,
     shelf: Shelf,
+    family: Sequence[RunCurve] = (),
 ) -> dict[str, Any]:
     """What a run's own records say of it.
 
     Args:
         record: The run.
-        points: Its points along the axis, (x, value), ascending; at least one.
+        own: Its points along the axis; at least one.
         others: The study's other runs that may be compared with it and are sound.
         question: What is asked.
         shelf: Where finished runs are kept between analyses.
+        family: Points of the runs that may tell where this one ends: of the others, or none.
 
     Returns:
         Fields of `Report` by name.
     """
     metric, axis = question.metric, question.axis
+    points = own.points
     x, y = (np.array(values) for values in zip(*points, strict=True))
     kept = usable(record, metric, axis)[0]
     budget = data_budget(record, axis, kept[-1][1].counts).learned(x, y)
     course = follow(record, metric, axis)
+    planned = None if course is None else course.schedule
+    relatives = Relatives.of(own, family, None if planned is None else planned.values[-1] / planned.peak)
     if course is not None and not course.schedule.is_constant_after_warmup:
-        ahead = _follow(course, record, others, x, budget, question, shelf)
+        ahead = _follow(course, record, others, x, budget, question, shelf, relatives)
     else:
-        ahead = _ignore(course, record, x, y, budget, question)
+        ahead = _ignore(course, record, x, y, budget, question, relatives)
     reasons = ahead.outlook.reasons
     status = next((reason for reason in reasons if reason not in BESIDE), FitStatus.OK)
     best = best_value(kept, points)
     doubts = [reason.sentence for reason in reasons]
+    if apart := disagreement(ahead.outlook.borrowing):
+        doubts.append(apart)
     if ahead.schedule.state == "unknown":
         doubts.append(UNKNOWN_DOUBT.format(ahead.schedule.why))
         rates = [o.lr for o in record.observations if o.metric == metric and o.lr is not None and o.lr > 0]
@@ -113,6 +122,7 @@ def analyze_run(
         "best": best,
         "repeats": budget.note(float(x[-1])),
         "track": ahead.track,
+        "borrowing": ahead.outlook.borrowing,
     }
 
 
@@ -124,19 +134,28 @@ def _follow(
     budget: DataBudget,
     question: Question,
     shelf: Shelf,
+    relatives: Relatives | None,
 ) -> _Ahead:
     """Through the schedule of a run whose rate falls."""
     earlier = earlier_runs(course, record, others, question.metric, question.axis, shelf)
     places = _places(question, x[-1], course.end_data)
-    outlook = through_schedule(course, earlier, places, budget=budget, levels=question.levels)
+    outlook = through_schedule(
+        course, earlier, places, budget=budget, levels=question.levels, relatives=relatives
+    )
     note = ScheduleNote("followed", end=course.schedule.end, earlier=tuple(item.run for item in earlier))
     over = record.state == "finished" or course.is_over
-    track = replay(course, earlier, question.levels) if over else ()
+    track = replay(course, earlier, question.levels, relatives) if over else ()
     return _Ahead(outlook, note, course.end_data, track)
 
 
 def _ignore(
-    course: Course | None, record: RunRecord, x: Array, y: Array, budget: DataBudget, question: Question
+    course: Course | None,
+    record: RunRecord,
+    x: Array,
+    y: Array,
+    budget: DataBudget,
+    question: Question,
+    relatives: Relatives | None,
 ) -> _Ahead:
     """Along the data of a run whose rate is constant, or unknown."""
     if course is not None:
@@ -154,6 +173,7 @@ def _ignore(
         kind=kind,
         params=None if params is None else float(params),
         levels=question.levels,
+        relatives=relatives,
     )
     return _Ahead(outlook, note, planned)
 
@@ -175,7 +195,7 @@ def _regions(outlook: Outlook, x: Array, y: Array) -> CurveRegions | None:
     if x.size < MIN_POINTS or NO_REGIONS & set(reasons) or (model is not None and model.average is None):
         return None
     floor = None
-    if model is not None and FitStatus.FLOOR_NOT_IDENTIFIED not in reasons and _flattens(x, y):
+    if model is not None and FitStatus.FLOOR_NOT_IDENTIFIED not in model.reasons and _flattens(x, y):
         floor = model.floor_interval
     found = label_regions(x, y, floor=floor)
     return CurveRegions(

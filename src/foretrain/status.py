@@ -73,6 +73,11 @@ class FitStatus(str, Enum):
         "The run does not tell yet what the decay of its learning rate will gain: that is taken from earlier "
         "runs. Wait until the rate has fallen further for this run's own gain.",
     )
+    FAMILY_BORROWED = (
+        "family_borrowed",
+        "The law of the study's other runs tells more of where this run ends than its own points do yet: the "
+        "projection rests on that law for the most part. Wait for more validations to see whether it holds.",
+    )
     NOT_ANNEALED = (
         "not_annealed",
         "The learning rate does not fall by then: a run that decays its rate ends lower. "

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from foretrain.borrowing import combine
 from foretrain.course import Course
 from foretrain.findings import PastForecast
 from foretrain.forecaster import Forecaster
 from foretrain.projection import LEVELS, intervals
+from foretrain.relatives import Relatives
 from foretrain.run_curve import RunCurve
 
 SHARES = (0.2, 0.3, 0.5, 0.75)
@@ -23,7 +25,10 @@ MOST_EARLIER = 8
 
 
 def replay(
-    course: Course, earlier: Sequence[Course] = (), levels: Sequence[float] = LEVELS
+    course: Course,
+    earlier: Sequence[Course] = (),
+    levels: Sequence[float] = LEVELS,
+    relatives: Relatives | None = None,
 ) -> tuple[PastForecast, ...]:
     """The forecasts of a run's end that could have been made along the way, made again from its records.
 
@@ -34,12 +39,14 @@ def replay(
         course: The run, which has come to its end; of one under way what came is its newest point.
         earlier: Finished runs that tell of it, the most alike first; `MOST_EARLIER` of them are used.
         levels: Nominal levels of the intervals.
+        relatives: What other runs say of its end, joined with its own points as it would have been then.
 
     Returns:
         Those that could be made from at least `FEWEST` points, the earliest first. What came is the last
         point, one measurement.
     """
     ask, found = course.in_units(np.array([course.last])), []
+    lent = None if relatives is None else relatives.moments(course.data_at(np.array([course.last])))
     library = [item.points for item in earlier[:MOST_EARLIER]]
     for share in SHARES:
         young = course.steps <= share * course.last
@@ -47,7 +54,12 @@ def replay(
             continue
         places = course.in_units(course.steps[young])
         run = RunCurve.of(places, course.values[young], course.points.path.rates)
-        made = intervals(*Forecaster.of(run, library, ask).moments(ask), tuple(levels), ())
+        forecaster = Forecaster.of(run, library, ask)
+        told = forecaster.moments(ask)
+        if lent is not None:
+            noise = float(forecaster.moments(places[-1:])[1][0])
+            told = combine(told, lent, noise).moments
+        made = intervals(*told, tuple(levels), ())
         found.append(
             PastForecast(
                 share=share,

@@ -21,7 +21,7 @@ from foretrain.cli.page_study import no_study_section, study_section
 from foretrain.cli.roots import add_source, choose, read_studies, study_folders
 from foretrain.comparison import RunCurve, resumed_as
 from foretrain.decisions import from_study
-from foretrain.findings import ANNEALED, NOT_ANNEALED, record_line
+from foretrain.findings import ANNEALED, NOT_ANNEALED, borrowing_line, record_line
 from foretrain.importers import SOURCES
 from foretrain.importers.logs import LogError, name_under
 from foretrain.records import folder_name
@@ -148,7 +148,9 @@ def _columns(reports: Sequence[Report]) -> tuple[str, ...]:
 
 def _lines(reports: Sequence[Report]) -> list[str]:
     """What there is to say of all runs together."""
-    return [line for line in (_regions(reports), *_best(reports), _track(reports)) if line]
+    return [
+        line for line in (_regions(reports), *_borrowed(reports), *_best(reports), _track(reports)) if line
+    ]
 
 
 def _rows(reports: Sequence[Report]) -> list[tuple[str, ...]]:
@@ -191,6 +193,12 @@ def _best(reports: Sequence[Report]) -> list[str]:
         for r in reports
         if r.best is not None and r.best.risen
     ]
+
+
+def _borrowed(reports: Sequence[Report]) -> list[str]:
+    """One line for each run under way whose projection rests on other runs."""
+    told = [(report.run, borrowing_line(report.borrowing)) for report in reports if report.state == "running"]
+    return [f"{run}: {line}" for run, line in told if line]
 
 
 def _track(reports: Sequence[Report]) -> str:

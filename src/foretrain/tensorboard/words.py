@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from foretrain.axes import AXES
-from foretrain.findings import ANNEALED, AS_PLANNED, NOT_ANNEALED
-from foretrain.report import BestValue, Repeats, Report, ScheduleNote
-from foretrain.tensorboard.plain import positive, text
+from foretrain.findings import ANNEALED, AS_PLANNED, NOT_ANNEALED, borrowing_line
+from foretrain.report import BestValue, Borrowing, Repeats, Report, ScheduleNote
+from foretrain.tensorboard.plain import number, positive, text
 
 
 def amount(x: float) -> str:
@@ -83,7 +83,8 @@ def notes(report: Report, points: Sequence[tuple[float, float]], label: str) -> 
         label: Unit of the axis in words.
     """
     stale = f"Out of date, newer observations are not in it. {report.stale}" if report.stale else ""
-    found = [stale, _schedule(report.schedule), _repeats(report.repeats, label)]
+    found = [stale, _schedule(report.schedule), _borrowing(report.borrowing)]
+    found.append(_repeats(report.repeats, label))
     found.append(_best(report.best, points, label))
     return [text(sentence) for sentence in found if sentence]
 
@@ -99,6 +100,18 @@ def _schedule(note: ScheduleNote | None) -> str:
     earlier = len(note.earlier) if isinstance(note.earlier, tuple) else 0
     told = f"{earlier} finished run{'s' if earlier > 1 else ''}" if earlier else "this run and published ones"
     return f"The projections follow the learning-rate schedule; what its decay gains is told by {told}."
+
+
+def _borrowing(found: Borrowing | None) -> str:
+    if found is None:
+        return ""
+    numbers = [found.own.median, found.family.median]
+    for side in (found.own, found.family):
+        if not isinstance(side.lower, dict) or not isinstance(side.upper, dict):
+            return ""
+        numbers += [ends["0.9"] for ends in (side.lower, side.upper) if "0.9" in ends]
+    told = number(found.share) is not None and all(positive(value) is not None for value in numbers)
+    return borrowing_line(found) if told else ""
 
 
 def _repeats(found: Repeats | None, label: str) -> str:

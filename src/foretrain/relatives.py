@@ -1,0 +1,145 @@
+"""What a study's other runs say of the end of one run: which points may tell, and the law they share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from foretrain.comparison import SAME_PHASE, RunCurve, each_once
+from foretrain.family import family_moments
+from foretrain.family_model import MIN_SIZES, T_SCALE
+from foretrain.laws.law import Array
+from foretrain.projection import Moments
+
+STILL = 0.02
+"""Points of a run before its end count as ends if the rate, over its largest, has since fallen by no more."""
+
+MAX_RUNS, MAX_POINTS = 64, 600
+"""Runs that tell of one, the nearest in size; and points of theirs, evenly along each."""
+
+MOST_SCORED = 8
+"""Runs that are forecast from the others, the nearest in size."""
+
+PRIOR_SCORES = 2.0
+"""As many good forecasts are taken as seen before."""
+
+
+DEPARTS = T_SCALE * 0.0065
+"""Scale of the log error by which one run departs from the law of its study: seeds differ by .0004 to .01
+(Muennighoff et al. 2023), and few ends, one for each size, do not tell by how much."""
+
+
+@dataclass(frozen=True)
+class Relatives:
+    """The law that other runs of a study share, asked for a run of one size.
+
+    Attributes:
+        runs: Their names.
+        params: The size asked about, in trainable parameters.
+        n: Size of each of their points, shape (k,).
+        d: Data seen there, in the axis's unit, shape (k,).
+        y: The metric there, in its own unit, shape (k,).
+        inflation: By how much forecasts of these runs from each other missed more than they said; at least 1.
+        n_scores: How many such forecasts there are.
+    """
+
+    runs: tuple[str, ...]
+    params: float
+    n: Array
+    d: Array
+    y: Array
+    inflation: float = 1.0
+    n_scores: int = 0
+
+    @classmethod
+    def of(cls, own: RunCurve, others: Sequence[RunCurve], end: float | None) -> Relatives | None:
+        """The runs that tell where a run ends.
+
+        Args:
+            own: The run.
+            others: Runs that were counted by the same conventions and are sound. Those that share a past with
+                the run are passed over.
+            end: Learning rate at the run's planned end over its largest; None where that is unknown, and then
+                runs tell of it that have the same kind of scheduler.
+
+        Returns:
+            The relatives, or None where they have fewer than three sizes.
+        """
+        ends = [ending(c, own, end) for c in each_once([c for c in others if own.shared(c) is None])]
+        found = sorted((c for c in ends if c.points), key=lambda c: (_off(own, c), c.run))[:MAX_RUNS]
+        if own.params <= 0 or len({c.params for c in found}) < MIN_SIZES:
+            return None
+        scores = _scores(found)
+        squared = PRIOR_SCORES + float(np.square(scores).sum())
+        inflation = max(1.0, float(np.sqrt(squared / (PRIOR_SCORES + scores.size))))
+        return cls(tuple(c.run for c in found), own.params, *_stack(found), inflation, scores.size)
+
+    def moments(self, data: Array) -> Moments:
+        """Mean and Student's t scale of the log error of a run of this size that ends at so much data.
+
+        Args:
+            data: In the axis's unit, shape (q,).
+        """
+        (mean, scale), _ = family_moments(self.n, self.d, self.y, np.full(data.shape, self.params), data)
+        return mean, np.hypot(self.inflation * scale, DEPARTS)
+
+
+def ending(curve: RunCurve, own: RunCurve, end: float | None) -> RunCurve:
+    """The points of a run that are ends, as the end of another run will be one: none where it has none.
+
+    A run whose rate has fallen ends once, with its last point: in the middle of a decay the error is another.
+    At a rate that stays, every point is an end.
+    """
+    nothing = replace(curve, points=(), phases=())
+    if not curve.points:
+        return nothing
+    phase = curve.phases[-1] if curve.phases else float("nan")
+    if end is None or np.isnan(phase):
+        if end is not None or not curve.finished:
+            return nothing
+        alike = curve.conventions.get("schedule") == own.conventions.get("schedule")
+        return replace(curve, points=curve.points[-1:], phases=curve.phases[-1:]) if alike else nothing
+    stays = phase >= 1.0 - STILL
+    if not abs(phase - end) <= SAME_PHASE or not (curve.finished or stays):
+        return nothing
+    last = len(curve.points)
+    while last > 1 and abs(curve.phases[last - 2] - phase) <= STILL:
+        last -= 1
+    first = last - 1
+    return replace(curve, points=curve.points[first:], phases=curve.phases[first:])
+
+
+def _off(own: RunCurve, other: RunCurve) -> float:
+    return abs(float(np.log(other.params / own.params))) if own.params > 0 else 0.0
+
+
+def _stack(curves: Sequence[RunCurve]) -> tuple[Array, Array, Array]:
+    """Size, data and metric of the runs' points, each of shape (k,)."""
+    most = max(MAX_POINTS // len(curves), 1)
+    rows = []
+    for curve in curves:
+        index = np.unique(np.linspace(len(curve.points) - 1, 0, min(most, len(curve.points))).astype(int))
+        rows += [(curve.params, *curve.points[i]) for i in index]
+    n, d, y = np.array(rows, dtype=float).T
+    return n, d, y
+
+
+def _scores(curves: Sequence[RunCurve]) -> Array:
+    """The log error of forecasts of runs' last points from the other runs, over what was said, shape (s,).
+
+    The smallest size is not forecast: the law is asked about larger ones, or between.
+    """
+    found: list[float] = []
+    smallest = min(c.params for c in curves)
+    for index, curve in enumerate(curves):
+        others = [*curves[:index], *curves[index + 1 :]]
+        if curve.params == smallest or len({c.params for c in others}) < MIN_SIZES:
+            continue
+        n, d = np.array([curve.params]), np.array([curve.points[-1][0]])
+        (mean, scale), _ = family_moments(*_stack(others), n, d)
+        found.append(float((np.log(curve.points[-1][1]) - mean[0]) * T_SCALE / scale[0]))
+        if len(found) == MOST_SCORED:
+            break
+    return np.array(found)
