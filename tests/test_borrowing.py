@@ -1,6 +1,9 @@
 """A young run borrows from its family: which points may tell, how two projections are one, what is said."""
 
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,10 +15,12 @@ from foretrain.comparison import RunCurve
 from foretrain.family import family_moments
 from foretrain.family_model import T_SCALE
 from foretrain.findings import Borrowing, NamedProjection, borrowing_line
-from foretrain.observation import Observation, RunInfo, RunRecord
+from foretrain.observation import Observation, RunInfo, RunRecord, ScheduleUpdate
+from foretrain.reader import StudyReader
 from foretrain.relatives import DEPARTS, Relatives, ending
 from foretrain.report import Report
 from foretrain.schedule import Schedule
+from foretrain.store import ObservationStore
 from foretrain.tensorboard.words import notes
 
 SIZES = (1e6, 3e6, 1e7, 3e7)
@@ -255,3 +260,45 @@ def test_what_a_projection_rests_on_is_one_sentence():
         "own points tell 2.5 (2 to 3.125)."
     )
     assert borrowing_line(None) == ""
+
+
+# A study of several people
+
+
+def keep(root, run):
+    """Writes a run as the process that trains it does."""
+    store = ObservationStore(root, "digits")
+    store.begin(run.info)
+    for i, observation in enumerate(run.observations):
+        store.append(observation, ScheduleUpdate(used=run.schedule) if i == 0 else None)
+    store.finish(run.state)
+    store.close()
+
+
+WRITE = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from test_borrowing import keep, record
+for size in sys.argv[4:]:
+    name, counted = f"{sys.argv[3]}-{float(size):.0e}", {"params": sys.argv[3]}
+    keep(sys.argv[2], record(name, float(size), conventions=counted))
+"""
+
+
+def test_runs_that_several_processes_wrote_under_one_root_are_one_study(tmp_path):
+    """Four runs of two processes at once, and one whose process counted parameters in another way."""
+    here = str(Path(__file__).parent)
+    writers = [
+        subprocess.Popen([sys.executable, "-c", WRITE, here, str(tmp_path), *what])
+        for what in (("all", "1e6", "1e7"), ("all", "3e6", "3e7"), ("other", "4e6"))
+    ]
+    assert [writer.wait(timeout=120) for writer in writers] == [0, 0, 0]
+    (folder,) = (path for path in tmp_path.iterdir() if path.is_dir())
+    runs = dict(StudyReader(folder).read().runs)
+    assert len(runs) == 5 and {run.state for run in runs.values()} == {"finished"}
+    runs["new"] = record("new", NEW, share=0.1, conventions={"params": "all"})
+    report = analyze(runs, Question("new"))
+    assert set(report.borrowing.runs) == {"all-1e+06", "all-3e+06", "all-1e+07", "all-3e+07"}
+    assert "1 runs counted by other conventions were left out" in report.joint.sentence
+    directly = {f"all-{n:.0e}": record(f"all-{n:.0e}", n, conventions={"params": "all"}) for n in SIZES}
+    assert analyze({**directly, "new": runs["new"]}, Question("new")).borrowing == report.borrowing
