@@ -14,7 +14,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from foretrain.lightning import ScalingLawMonitor
 from lightning_models import FLAVOURS, loader, make_module, make_trainer, only_run, use_fake_fitter
 
-HOOKS = [name for name in vars(ScalingLawMonitor) if name.startswith("on_") or name in ("setup", "teardown")]
+OURS = [cls for cls in ScalingLawMonitor.__mro__ if cls.__module__.startswith("foretrain.")]
+HOOKS = {n for cls in OURS for n in vars(cls) if n.startswith("on_") or n in ("setup", "teardown")}
 
 
 def random_states():

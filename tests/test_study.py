@@ -263,8 +263,10 @@ def test_what_cannot_be_sent_to_a_process_is_told_once(tmp_path):
 
 def test_an_interrupted_launch_goes_on_in_the_next_process(tmp_path):
     code = (
-        "import sys; sys.path.insert(0, 'tests'); import study_jobs\n"
+        "import signal, sys; sys.path.insert(0, 'tests'); import study_jobs\n"
         "from foretrain.study import grid, process_pool, run_study\n"
+        # A suite in the background has interrupts ignored, and what it starts inherits that.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "if __name__ == '__main__':\n"
         "    points = grid(size=[4, 8, 16], data=[100], seed=[0, 1], seconds=0.2)\n"
         f"    run_study(study_jobs.train, points, process_pool(1), root={str(tmp_path)!r}, progress=False)\n"
