@@ -31,7 +31,7 @@ test-oldest: $(OLDEST)/.ready
 
 # Injects every fault that the store and the callback are held to survive, at the numbers asked, and prints what it cost.
 faults: $(VENV)/.ready
-	$(BIN)/python tests/fault_table.py -q -p no:cacheprovider
+	$(BIN)/python tests/fault_table.py -q -p no:cacheprovider -n $(WORKERS) --dist loadfile --durations 15
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

@@ -79,8 +79,19 @@ def failures(entries: list[Entry], rows: dict[int, str]) -> list[str]:
     return said
 
 
+def together(entries: list[Entry]) -> list[Entry]:
+    """One entry for what several tests say of one fault, as those of the two names of Lightning do."""
+    sums: dict[tuple[int, str, bool], list[int]] = {}
+    for entry in entries:
+        counts = sums.setdefault((entry.row, entry.fault, entry.good), [0, 0, 0, 0])
+        for at, number in enumerate((entry.injected, entry.asked, entry.lost, entry.stopped)):
+            counts[at] += number
+    return [Entry(row, fault, *counts) for (row, fault, _), counts in sums.items()]
+
+
 def show(entries: list[Entry], console: Console) -> None:
     """Print the table and its totals."""
+    entries = together(entries)
     table = Table(title="Faults injected")
     for name in ("row", "failure", "fault"):
         table.add_column(name, justify="right" if name == "row" else "left")

@@ -18,7 +18,7 @@ from types import SimpleNamespace
 import torch
 from torch.utils.data import Dataset
 
-LONG = 60.0  # seconds to wait for what must come; never what a good run takes
+LONG = 180.0  # seconds to wait for what must come; never what a good run takes
 
 _CHILD = """
 import json, os, sys
@@ -129,6 +129,13 @@ class Trainings:
     def __init__(self, flavour):
         command = [sys.executable, __file__, flavour]
         self._server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._newest = None
+
+    def end_newest(self):
+        """Kills a training that a failed test has left: it may go on for ever, and the next would wait."""
+        if self._newest is not None and not self._newest.ended:
+            os.killpg(self._newest.pid, signal.SIGKILL)
+            self._newest.end()
 
     def close(self):
         """Ends it."""
@@ -142,7 +149,8 @@ class Trainings:
         job = {"name": name, "root": str(root), "options": options}
         self._server.stdin.write(json.dumps(job) + "\n")
         self._server.stdin.flush()
-        return Training(int(self._server.stdout.readline()), Path(root), self._server.stdout)
+        self._newest = Training(int(self._server.stdout.readline()), Path(root), self._server.stdout)
+        return self._newest
 
 
 class Training:
@@ -150,6 +158,7 @@ class Training:
 
     def __init__(self, pid, root, answers):
         self.pid = pid
+        self.ended = False
         self._log = root / "log"
         self._root = root
         self._answers = answers
@@ -172,6 +181,7 @@ class Training:
         hangs = threading.Timer(seconds, os.kill, [self.pid, signal.SIGKILL])
         hangs.start()
         code, when = json.loads(self._answers.readline())
+        self.ended = True
         if hangs.is_alive():
             hangs.cancel()
             return code, when

@@ -1,6 +1,7 @@
 """The ledger of injected faults, and the table that is printed of it."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from rich.console import Console
 
 import fault_table
 from fault_ledger import effort, record
-from fault_table import Entry, failures, read, show
+from fault_table import Entry, failures, read, show, together
 
 GOOD = Entry(row=1, fault="kill -9", injected=200, asked=200, lost=0, stopped=0)
 
@@ -76,6 +77,12 @@ def test_the_table_shows_every_count_and_the_totals() -> None:
     ]
 
 
+def test_tests_of_one_fault_are_one_line_unless_one_of_them_failed() -> None:
+    short, other = replace(GOOD, injected=100), replace(GOOD, fault="kill -15")
+    assert together([GOOD, other, GOOD]) == [replace(GOOD, injected=400, asked=400), other]
+    assert together([GOOD, short]) == [GOOD, short]
+
+
 @pytest.mark.parametrize(
     ("body", "status", "said"),
     [
@@ -102,5 +109,6 @@ def test_the_command_fails_where_a_fault_did(
     monkeypatch.setattr(fault_table, "__file__", str(tmp_path / "fault_table.py"))
     monkeypatch.setattr(fault_table, "ROWS", {1: "killed while writing"})
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # their imports take longer than the test
     assert fault_table.main(["-q", "-p", "no:cacheprovider"]) == status
     assert said in capsys.readouterr().out

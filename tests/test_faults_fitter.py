@@ -141,7 +141,7 @@ def steps_timed(pl, root, monitors):
     trainer = make_trainer(pl, root, [*monitors, clock], max_epochs=30)
     module = make_module(pl, width=4)
     step = module.training_step
-    module.training_step = lambda batch, index: (time.sleep(0.003), step(batch, index))[1]
+    module.training_step = lambda batch, batch_idx: (time.sleep(0.003), step(batch, batch_idx))[1]
     trainer.fit(module, loader(), loader())
     return [b - a for a, b in zip(clock.times[20:], clock.times[21:], strict=False)]
 

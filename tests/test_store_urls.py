@@ -948,7 +948,7 @@ def test_a_run_of_lightning_is_kept_behind_a_url(memory, tmp_path, own_temporary
 
     pl = importlib.import_module("lightning.pytorch")
     for run, workers in (("first", 2), ("second", 0)):
-        monitor = ScalingLawMonitor(root=memory + "/", run=run, final_wait=60.0)
+        monitor = ScalingLawMonitor(root=memory + "/", run=run, fit=run == "second", final_wait=300.0)
         assert fit(pl, monitor, tmp_path, workers, max_epochs=6) == []
     assert monitor.report is not None and monitor.report.run == "second"  # the fit read it on this machine
     study = read_all(memory)

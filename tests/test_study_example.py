@@ -1,4 +1,4 @@
-"""The example study on digits, small; the same through Dask with a worker killed."""
+"""The example study on digits, small."""
 
 import sys
 from pathlib import Path
@@ -7,16 +7,13 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from fault_ledger import EFFORT, effort
-
 EXAMPLES = str(Path(__file__).parent.parent / "examples")
 sys.path.insert(0, EXAMPLES)
 import hestness_study  # noqa: E402
 
 
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory):
-    """A file of random digits that can be told apart, as the zip-code digits come."""
+def write_digits(folder):
+    """A file of random digits that can be told apart, as the zip-code digits come; its path."""
     rng = np.random.default_rng(0)
     patterns = rng.integers(0, 256, (10, 16, 16))
     arrays = {}
@@ -25,18 +22,14 @@ def digits(tmp_path_factory):
         noise = rng.normal(0, 90, (count, 16, 16))
         arrays[f"x_{name}"] = np.clip(patterns[labels] + noise, 0, 255).astype(np.uint8)
         arrays[f"y_{name}"] = labels.astype(np.uint8)
-    path = tmp_path_factory.mktemp("digits") / "zip.npz"
+    path = folder / "zip.npz"
     np.savez(path, **arrays)
     return str(path)
 
 
-def results(outcome):
-    return {
-        name: [
-            (o.counts.steps, o.counts.params, o.counts.unique_samples, o.value) for o in record.observations
-        ]
-        for name, record in outcome.read().runs.items()
-    }
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    return write_digits(tmp_path_factory.mktemp("digits"))
 
 
 def test_small_it_ends_in_laws_and_goes_on_where_it_was(tmp_path, digits):
@@ -75,42 +68,3 @@ def test_scikit_learns_digits_are_held_out_once():
     taken = [set(data.train_dataloader().dataset.indices) for data in (small, large)]
     assert held[0] == held[1] and len(held[0]) == 360
     assert taken[0] < taken[1] and not taken[1] & held[0]
-
-
-def _die_at_first(folder):
-    """Lets the process that trains the second point be killed once, in the middle of it."""
-    import os
-    import signal
-
-    sys.path.insert(0, folder)
-    import hestness_study as study
-
-    train = study.Network.training_step
-
-    def step(self, batch, index):
-        marker = Path(os.environ["FORETRAIN_DIED"])
-        if self.global_step == 30 and not marker.exists():
-            marker.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        return train(self, batch, index)
-
-    study.Network.training_step = step
-
-
-@pytest.mark.skipif(effort(0, 1) == 0, reason=f"takes half a minute: make faults runs it ({EFFORT}=full)")
-def test_through_dask_with_a_worker_killed_it_says_the_same(tmp_path, digits, monkeypatch):
-    distributed = pytest.importorskip(
-        "distributed", reason="dask is missing: pip install 'dask[distributed]'"
-    )
-    monkeypatch.setenv("FORETRAIN_DIED", str(tmp_path / "died"))
-    plain, study = hestness_study.run(tmp_path / "plain", path=digits, small=True)
-    with (
-        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
-        distributed.Client(cluster) as client,
-    ):
-        client.register_worker_callbacks(setup=lambda: _die_at_first(EXAMPLES))
-        outcome, same = hestness_study.run(tmp_path / "dask", client, path=digits, small=True)
-    assert (tmp_path / "died").exists()
-    assert outcome.complete and results(outcome) == results(plain)
-    assert same.best == study.best
-    assert np.array_equal(same.law.draws, study.law.draws)

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import foretrain
+from fault_ledger import effort, record
 from foretrain.fitting import Fit, fit
 from foretrain.status import FitStatus
 
@@ -22,9 +23,18 @@ ANY = st.one_of(POSITIVE, USUAL, EDGE, NO_NUMBER, st.floats())
 VALID = st.one_of(POSITIVE, USUAL, EDGE)
 
 
-def examples(count):
+tried = []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def told_in_the_end():
+    yield
+    record(11, "arrays of anything, for every fit and forecast", len(tried), effort(1, 10_000))
+
+
+def examples(quick, full):
     return settings(
-        max_examples=count,
+        max_examples=effort(quick, full),
         deadline=None,
         database=None,
         derandomize=True,
@@ -85,6 +95,7 @@ def unit_of(y):
 
 
 def check_forecast(x, y, at):
+    tried.append("forecast")
     x, y, at = list(x), list(y), list(at)
     if not is_valid(x, y, at):
         with pytest.raises(ValueError, match=REMEDY):
@@ -103,13 +114,13 @@ def check_forecast(x, y, at):
 POINTS = st.lists(st.tuples(ANY, ANY), max_size=6)
 
 
-@examples(6000)
+@examples(1000, 6000)
 @given(POINTS, st.lists(ANY, min_size=0, max_size=2))
 def test_forecast_of_anything(points, at):
     check_forecast([x for x, _ in points], [y for _, y in points], at)
 
 
-@examples(1500)
+@examples(300, 1500)
 @given(st.lists(st.tuples(VALID, VALID), min_size=1, max_size=10), st.lists(VALID, min_size=1, max_size=3))
 def test_forecast_of_any_positive_points(points, at):
     check_forecast([x for x, _ in points], [y for _, y in points], at)
@@ -132,7 +143,7 @@ def curves(draw):
     return x, y, np.exp(np.clip(log_x[-1] + np.array([far, far / 2]), -690, 690))
 
 
-@examples(1500)
+@examples(300, 1500)
 @given(curves())
 def test_forecast_of_spoilt_curves(curve):
     check_forecast(*curve)
@@ -147,6 +158,7 @@ def test_a_curve_that_does_not_fall_is_called_so(n, slope):
 
 
 def check_fit(law, x, y, n_parameters):
+    tried.append("fit")
     if not is_valid(x, y) or len(y) < n_parameters:
         with pytest.raises(ValueError, match=REMEDY):
             strictly(fit, law, x, y)
@@ -163,13 +175,13 @@ def check_fit(law, x, y, n_parameters):
         assert FitStatus.TOO_FEW_POINTS in found.reasons
 
 
-@examples(900)
+@examples(200, 900)
 @given(st.sampled_from([("power", 2), ("power_floor", 3), ("shifted_power_floor", 4)]), POINTS)
 def test_fit_of_anything(law, points):
     check_fit(law[0], [x for x, _ in points], [y for _, y in points], law[1])
 
 
-@examples(200)
+@examples(60, 200)
 @given(st.sampled_from([("power", 2), ("power_floor", 3), ("shifted_power_floor", 4)]), curves())
 def test_fit_of_spoilt_curves(law, curve):
     check_fit(law[0], list(curve[0]), list(curve[1]), law[1])
@@ -179,9 +191,10 @@ RUNS = st.lists(st.tuples(VALID, VALID, VALID), min_size=1, max_size=7)
 ANY_RUNS = st.lists(st.tuples(ANY, ANY, ANY), max_size=4)
 
 
-@examples(300)
+@examples(60, 300)
 @given(st.one_of(RUNS, ANY_RUNS), ANY, ANY)
 def test_joint_forecast_of_anything(points, at_params, at_data):
+    tried.append("joint forecast")
     n, d, y = ([point[i] for point in points] for i in range(3))
     if not is_valid(n, d, y, [at_params], [at_data]):
         with pytest.raises(ValueError, match=REMEDY):
