@@ -135,7 +135,16 @@ MAY_IMPORT = {
     "cli": {
         *("", "axes", "analysis", "comparison", "conventions", "decisions", "findings", "fitting"),
         *("frontier", "importers", "laws", "merging", "mirror", "observation", "points", "reader"),
-        *("record_file", "records", "report", "resampling", "status", "store", "tensorboard.summary"),
+        *(
+            "record_file",
+            "records",
+            "repeated",
+            "report",
+            "resampling",
+            "status",
+            "store",
+            "tensorboard.summary",
+        ),
         *("study", "study_file", "study_job", "study_points", "urls"),
     },
     "shards": set(),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from foretrain.cli.figures_study import missing
+from foretrain.cli.figures_study import isoflop, missing
 from foretrain.cli.page import figure, items, paragraph, table
 from foretrain.decisions import Planner, StudyPoints
+from foretrain.decisions.isoflop import disagreement
 
 BUDGETS = (1.0, 10.0, 100.0)
 """Multiples of the largest compute so far whose best use is told."""
@@ -48,6 +49,8 @@ def study_section(planner: Planner, points: StudyPoints, pictures: Mapping[str, 
     ]
     if not planner.blocking:
         parts.append(_advice(planner, points))
+        contrary = disagreement(planner.trade_off, isoflop(points))
+        parts += [paragraph(contrary)] if contrary else []
     for name, title in TITLES.items():
         parts.append(f"<h4>{title}</h4>")
         if name in without:
@@ -80,7 +83,7 @@ def _advice(planner: Planner, points: StudyPoints) -> str:
                 f"{best.size.median:.3g}" if told else "cannot tell",
                 f"{best.size.lower[LEVEL]:.3g} to {best.size.upper[LEVEL]:.3g}",
                 f"{best.data.median:.3g}" if told else "cannot tell",
-                f"{float(best.loss.median):.4g}",
+                f"{float(best.loss.median):.4g}" if told else "cannot tell",
                 f"{float(best.loss.lower[LEVEL]):.4g} to {float(best.loss.upper[LEVEL]):.4g}",
             )
         )

@@ -5,15 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from foretrain.axes import AXES
+from foretrain.cli.figures_study import isoflop
 from foretrain.cli.output import CommandError, console, count, positive, table, visible, warn
 from foretrain.cli.roots import choose, read_studies, study_folders
 from foretrain.decisions import Answer, Choice, Planner, StudyPoints, from_study
 from foretrain.decisions.answers import CANNOT_TELL
+from foretrain.decisions.isoflop import disagreement
+from foretrain.repeated import effective_data
 
 QUESTIONS = ("metric", "axis", "budget", "target", "size", "data", "unique", "goal")
 LEVEL = 0.9
@@ -83,8 +85,7 @@ def ask(planner: Planner, points: StudyPoints, args: argparse.Namespace) -> list
     if size and data:
         at = (size, data)
         if args.unique:
-            worth = planner.trade_off.worth(size, data, args.unique)
-            at = (float(np.median(worth.n)), float(np.median(worth.d)))
+            at = (size, float(effective_data(data, args.unique)))
         question = f"{points.metric} of {size:.3g} parameters on {data:.3g} of data"
         answers.append(planner.as_answer(question, planner.final_loss(*at)))
         answers.append(planner.more_data_or_bigger_model(*at))
@@ -102,7 +103,8 @@ def ask(planner: Planner, points: StudyPoints, args: argparse.Namespace) -> list
     if budget:
         best = planner.optimum(budget, args.unique)
         question = f"{points.metric} of that size on that data"
-        answers += [best.size, best.data, planner.as_answer(question, best.loss)]
+        loss = planner.as_answer(question, best.loss)
+        answers += [best.size, best.data, replace(loss, told=loss.told and best.size.told)]
     return answers
 
 
@@ -116,6 +118,7 @@ def _points_json(name: str, points: StudyPoints, planner: Planner) -> dict[str, 
         "runs": sorted(set(points.runs)),
         "left_out": {one.run: one.reason for one in points.left_out},
         "notes": list(points.notes),
+        "contrary": disagreement(planner.trade_off, isoflop(points)) or None,
         "reasons": [reason.value for reason in planner.reasons],
     }
 
@@ -148,6 +151,7 @@ def _tell(
         f"{count(points.d.max())} {AXES[points.axis].unit}; {points.per:.3g} FLOPs for each parameter "
         "and one of these.",
         *points.notes,
+        *([contrary] if (contrary := disagreement(planner.trade_off, isoflop(points))) else []),
         *(f"Left out: {one.run}: {one.reason}." for one in points.left_out),
     ]
     for line in lines:

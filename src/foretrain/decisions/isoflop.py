@@ -7,10 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from foretrain.decisions.allocation import FLOPS_PER_WEIGHT
+from foretrain.decisions.allocation import FLOPS_PER_WEIGHT, JointLaw
 from foretrain.frontier import MIN_MODELS, Growth, Optimum, find_optimum, fit_growth
 from foretrain.inputs import positive, same_length
 from foretrain.laws.law import Array
+
+NORMAL_90 = 1.645
+"""Standard deviations to either side that hold 90 % of a normal distribution."""
+
+FEWEST_BUDGETS = 3
+"""Optima below which their growth says nothing against the law."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +95,29 @@ def isoflop_optima(
         losses=tuple(losses for _, _, losses, _ in kept),
         optima=tuple(best for *_, best in kept),
         growth=growth,
+    )
+
+
+def disagreement(law: JointLaw, found: Isoflop) -> str:
+    """A sentence where equal compute and the joint law do not agree on how the best size grows; else empty.
+
+    Args:
+        law: Draws of the law that the advice rests on, `Planner.trade_off`.
+        found: From the same runs.
+    """
+    growth = found.growth
+    inside = sum(best.inside for best in found.optima)
+    if growth is None or inside < FEWEST_BUDGETS or not np.isfinite(growth.exponent_std):
+        return ""
+    alpha, beta = np.asarray(law.alpha, float), np.asarray(law.beta, float)
+    low, high = np.quantile(beta / (alpha + beta), [0.05, 0.95])
+    least, most = (growth.exponent + side * NORMAL_90 * growth.exponent_std for side in (-1, 1))
+    if least <= high and low <= most:
+        return ""
+    return (
+        f"The best sizes of equal compute grow like compute to the power of {growth.exponent:.2f} "
+        f"({least:.2f} to {most:.2f}), by the joint law it is {low:.2f} to {high:.2f}: "
+        "the law does not hold for these runs. Trust the sizes of equal compute, within the budgets that were run."
     )
 
 

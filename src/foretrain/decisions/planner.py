@@ -16,7 +16,7 @@ from foretrain.family_model import FamilyModel
 from foretrain.inputs import check_levels, positive, same_length
 from foretrain.laws.law import Array
 from foretrain.projection import LEVELS, Forecast, forecast_joint
-from foretrain.repeated import R_D
+from foretrain.repeated import R_D, effective_data
 from foretrain.status import FitStatus
 
 DRAWS = 2000
@@ -148,15 +148,14 @@ class Planner:
         size = self._answer(f"Best size {told}", draws, "parameters", sizes)
         data = self._answer(f"Best data {told}", compute / self._per / draws, "of data", sizes)
         seen = compute / self._per / size.median
-        at = (size.median, seen)
-        if unique is not None:
-            worth = self.trade_off.worth(size.median, seen, unique, r, r_n)
-            at = (float(np.median(worth.n)), float(np.median(worth.d)))
+        # For the error excess parameters count fully: their discount tells sizes apart, but the size that
+        # distinct data suffice for is too uncertain for what it says of the error (docs/decisions.md).
+        worth = seen if unique is None else float(effective_data(seen, unique, r))
         return Optimum(
             size=size,
             # What goes with the size advised, not the median of the draws.
             data=replace(data, median=seen),
-            loss=self.final_loss(*at),
+            loss=self.final_loss(size.median, worth),
         )
 
     def more_data_or_bigger_model(self, n: float, d: float) -> Choice:
