@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from foretrain.cli import main
@@ -10,7 +11,7 @@ from foretrain.decisions import from_study
 from foretrain.observation import Plan, ScheduleUpdate
 from foretrain.reader import StudyReader
 from foretrain.store import ObservationStore
-from test_decisions_study import SIZES, law, run
+from test_decisions_study import BATCH, SIZES, law, run
 
 
 def keep(root, record, study="default"):
@@ -48,7 +49,7 @@ def test_without_a_question_the_next_ten_times_are_told(logs, capsys):
     (found,) = told(logs, capsys)
     planner, points = from_study(read(logs), "val_loss")
     assert found["runs"] == sorted(points.runs) and found["points"] == 12
-    assert list(found["left_out"]) == ["under-way[red]"]
+    assert list(found["left_out"]) == ["under-way[red]"] and found["contrary"] is None
     choice, size, data, loss = found["answers"]
     assert choice["verdict"] == planner.more_data_or_bigger_model(3e6, 8e5).verdict
     best = planner.optimum(10 * 6 * 3e6 * 8e5)
@@ -93,6 +94,23 @@ def test_the_table_says_what_was_used_and_left_out(logs, capsys, monkeypatch):
     assert "From 12 points of 12 runs of 4 sizes, 1e+05 to 3e+06 parameters" in text
     assert "Left out: under-way[red]: it is running" in text
     assert "To know more of larger runs: Run " in text
+
+
+def test_where_equal_compute_contradicts_the_law_that_is_said(tmp_path, capsys, monkeypatch):
+    """The best size grows like compute to 0.85, by minima that are steeper than those of a joint law."""
+    for budget in (1e11, 4e11, 1.6e12, 6.4e12):
+        best = 1e5 * (budget / 1e11) ** 0.85
+        for size in best * np.geomspace(1 / 8, 8, 7):
+            steps = max(round(budget / 6 / size / BATCH), 20)
+            level = 1 + (budget / 1e9) ** -0.2 * (1 + 0.4 * np.log(size / best) ** 2)
+            record = run(f"{budget:.0e}-{size:.0e}", round(size), steps)
+            last = replace(record.observations[-1], value=float(level))
+            keep(tmp_path, replace(record, observations=(last,)))
+    monkeypatch.setenv("COLUMNS", "400")
+    assert main(["plan", str(tmp_path)]) == 0
+    assert "The best sizes of equal compute grow like compute to the power of 0.8" in capsys.readouterr().out
+    (found,) = told(tmp_path, capsys)
+    assert "the law does not hold for these runs" in found["contrary"]
 
 
 def test_two_sizes_are_refused_aloud(tmp_path, capsys, monkeypatch):

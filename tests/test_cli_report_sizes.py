@@ -53,9 +53,16 @@ def test_the_line_of_the_frontier_is_the_closed_form(known):
 def test_equal_compute_is_read_off_the_runs(known):
     _, points = known
     found = isoflop(points)
-    assert 1 <= found.budgets.size <= 6
+    assert found.budgets == pytest.approx([2e11, 8e11, 3e12], rel=0.01)  # those that were given on purpose
     for budget, sizes, losses in zip(found.budgets, found.sizes, found.losses, strict=True):
         assert losses == pytest.approx(law(sizes, budget / 6 / sizes), rel=0.03)
+
+
+def test_without_budgets_on_purpose_equal_compute_is_interpolated():
+    sizes, steps = np.geomspace(1e5, 3e6, 6), (300, 3000, 30000)
+    _, points = from_study(study(*(run(f"n{n:.0e}-{k}", n, k) for n in sizes for k in steps)), "val_loss")
+    found = isoflop(points)
+    assert 3 <= found.budgets.size <= 6 and (np.diff(np.log(found.budgets)) > 0.1).all()
 
 
 def test_residuals_are_those_of_the_law_that_made_the_points(known):

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from foretrain.axes import Counts
-from foretrain.decisions import Planner, from_study, isoflop_optima
-from foretrain.decisions.isoflop import disagreement
+from foretrain.decisions import Planner, disagreement, from_study, isoflop_optima
 from foretrain.observation import Observation, RunInfo, RunRecord
 from foretrain.repeated import effective_data
 from foretrain.schedule import Schedule

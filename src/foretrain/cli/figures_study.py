@@ -11,6 +11,7 @@ from foretrain.axes import AXES
 from foretrain.cli.drawing import BAND, plain_text, scale_log, start
 from foretrain.cli.output import count
 from foretrain.decisions import Isoflop, Planner, StudyPoints, envelope, isoflop_optima
+from foretrain.decisions.isoflop import CLOSE, FEWEST_BUDGETS
 from foretrain.frontier import MIN_MODELS
 from foretrain.laws.law import Array
 
@@ -21,6 +22,8 @@ MOST_SLICES = 8
 BUDGETS = 24
 """Budgets that are tried for curves of equal compute; of those that enough sizes reach so many are drawn."""
 MOST_CURVES = 6
+APART = 0.1
+"""Budgets as near to one that was given on purpose, in ln C, are passed over."""
 
 AHEAD = 100.0
 """The frontier is drawn up to this many times the largest compute."""
@@ -29,13 +32,23 @@ AHEAD = 100.0
 def isoflop(points: StudyPoints) -> Isoflop:
     """Curves of equal compute at budgets that at least four sizes have reached, along the data seen."""
     compute = points.per * points.n * points.seen
-    budgets = np.geomspace(compute.min(), compute.max(), BUDGETS)
+    planned, spread = _planned(compute, points.n), np.geomspace(compute.min(), compute.max(), BUDGETS)
+    # The same points twice would make the growth of the best size look surer.
+    apart = np.abs(np.log(spread[:, None] / planned)).min(axis=1, initial=np.inf) > APART
+    budgets = planned if planned.size >= FEWEST_BUDGETS else np.concatenate([planned, spread[apart]])
     found = isoflop_optima(points.n, points.seen, points.y, budgets, per=points.per)
     most = len(found.budgets)
     if most <= MOST_CURVES:
         return found
     chosen = found.budgets[np.linspace(0, most - 1, MOST_CURVES).round().astype(int)]
     return isoflop_optima(points.n, points.seen, points.y, chosen, per=points.per)
+
+
+def _planned(compute: Array, n: Array) -> Array:
+    """Budgets that enough sizes were given on purpose, shape (k,): equal but for whole steps."""
+    order = np.argsort(compute)
+    parts = np.split(order, np.flatnonzero(np.diff(np.log(compute[order])) > CLOSE) + 1)
+    return np.array([np.median(compute[part]) for part in parts if np.unique(n[part]).size >= MIN_MODELS])
 
 
 def missing(planner: Planner, points: StudyPoints) -> dict[str, str]:

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from foretrain.cli.figures_study import isoflop, missing
 from foretrain.cli.page import figure, items, paragraph, table
-from foretrain.decisions import Planner, StudyPoints
-from foretrain.decisions.isoflop import disagreement
+from foretrain.decisions import Planner, StudyPoints, disagreement
 
 BUDGETS = (1.0, 10.0, 100.0)
 """Multiples of the largest compute so far whose best use is told."""

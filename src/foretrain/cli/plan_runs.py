@@ -12,9 +12,8 @@ from foretrain.axes import AXES
 from foretrain.cli.figures_study import isoflop
 from foretrain.cli.output import CommandError, console, count, positive, table, visible, warn
 from foretrain.cli.roots import choose, read_studies, study_folders
-from foretrain.decisions import Answer, Choice, Planner, StudyPoints, from_study
+from foretrain.decisions import Answer, Choice, Planner, StudyPoints, disagreement, from_study
 from foretrain.decisions.answers import CANNOT_TELL
-from foretrain.decisions.isoflop import disagreement
 from foretrain.repeated import effective_data
 
 QUESTIONS = ("metric", "axis", "budget", "target", "size", "data", "unique", "goal")

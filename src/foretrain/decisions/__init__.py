@@ -2,7 +2,7 @@
 
 from foretrain.decisions.allocation import FLOPS_PER_WEIGHT, JointLaw
 from foretrain.decisions.answers import Answer, Choice, NextRun, Optimum
-from foretrain.decisions.isoflop import Isoflop, envelope, isoflop_optima
+from foretrain.decisions.isoflop import Isoflop, disagreement, envelope, isoflop_optima
 from foretrain.decisions.planner import Planner, compute_multiplier
 from foretrain.decisions.study import LeftOut, StudyPoints, from_study, study_points
 
@@ -18,6 +18,7 @@ __all__ = [
     "Planner",
     "StudyPoints",
     "compute_multiplier",
+    "disagreement",
     "envelope",
     "from_study",
     "isoflop_optima",

@@ -12,6 +12,9 @@ from foretrain.frontier import MIN_MODELS, Growth, Optimum, find_optimum, fit_gr
 from foretrain.inputs import positive, same_length
 from foretrain.laws.law import Array
 
+CLOSE = 0.01
+"""A point counts as measured at a budget that differs by no more, in ln C: runs end at whole steps."""
+
 NORMAL_90 = 1.645
 """Standard deviations to either side that hold 90 % of a normal distribution."""
 
@@ -117,7 +120,8 @@ def disagreement(law: JointLaw, found: Isoflop) -> str:
     return (
         f"The best sizes of equal compute grow like compute to the power of {growth.exponent:.2f} "
         f"({least:.2f} to {most:.2f}), by the joint law it is {low:.2f} to {high:.2f}: "
-        "the law does not hold for these runs. Trust the sizes of equal compute, within the budgets that were run."
+        "the law does not hold for these runs. Trust the sizes of equal compute, within the budgets that "
+        "were run."
     )
 
 
@@ -153,8 +157,7 @@ def _at_budget(n: Array, d: Array, y: Array, product: float) -> tuple[Array, Arr
         data, values = np.log(d[own]), np.log(y[own])
         order = np.argsort(data, kind="stable")
         data, values, at = data[order], values[order], float(np.log(product / size))
-        close = 1e-9 * max(1.0, abs(at))
-        if data[0] - close <= at <= data[-1] + close:
+        if data[0] - CLOSE <= at <= data[-1] + CLOSE:
             sizes.append(float(size))
             losses.append(float(np.exp(np.interp(at, data, values))))
     return np.array(sizes), np.array(losses)
