@@ -81,18 +81,13 @@ def family_moments(
     """
     model = model_family(n, d, y)
     sizes = np.unique(n)
-
-    def around(size: float) -> FamilyModel:
-        return replace(
-            _average_exponents(n, d, y, toward=size), inflation=model.inflation, line_odds=model.line_odds
-        )
-
     if at_n.min() >= sizes[-1]:
         return model.log_moments(at_n, at_d), model
     if at_n.min() == at_n.max():
-        return around(float(at_n[0])).log_moments(at_n, at_d), model
+        return _around(n, d, y, model, float(at_n[0])).log_moments(at_n, at_d), model
     anchors = sizes[np.unique(np.linspace(0, sizes.size - 1, min(sizes.size, MAX_ANCHORS)).astype(int))]
-    moments = np.array([m.log_moments(at_n, at_d) for m in [*map(around, anchors[:-1]), model]])
+    near = [_around(n, d, y, model, float(size)) for size in anchors[:-1]]
+    moments = np.array([m.log_moments(at_n, at_d) for m in [*near, model]])
     place = np.interp(np.log(at_n), np.log(anchors), np.arange(anchors.size))
     below = np.minimum(place.astype(int), max(anchors.size - 2, 0))
     above = np.minimum(below + 1, anchors.size - 1)
@@ -101,6 +96,26 @@ def family_moments(
         (1 - share) * moments[below, i, column] + share * moments[above, i, column] for i in (0, 1)
     )
     return (mean, scale), model
+
+
+def model_toward(n: Array, d: Array, y: Array, size: float) -> FamilyModel:
+    """The model by which `family_moments` answers where one size alone is asked about.
+
+    Args:
+        n: Model size of each point, shape (k,), in parameters. Positive.
+        d: Data seen at each point, shape (k,). Positive.
+        y: The metric there, shape (k,), in its own unit. Positive.
+        size: The size, in parameters.
+    """
+    model = model_family(n, d, y)
+    return model if size >= n.max() else _around(n, d, y, model, size)
+
+
+def _around(n: Array, d: Array, y: Array, model: FamilyModel, size: float) -> FamilyModel:
+    """The law averaged anew around a size, with what the family's past forecasts say."""
+    return replace(
+        _average_exponents(n, d, y, toward=size), inflation=model.inflation, line_odds=model.line_odds
+    )
 
 
 def model_family(n: Array, d: Array, y: Array) -> FamilyModel:

@@ -211,7 +211,7 @@ def _lender(
     """
     if relatives is None or (count >= MIN_POINTS and set(FLAT) & set(reasons)):
         return None
-    farthest = float(relatives.d.max()) * (1 + 1e-6)
+    farthest = relatives.reach * (1 + 1e-6)
     most = max(farthest, budget.unique) if np.isfinite(budget.unique) else np.inf
     return Lender(relatives, last, float(newest[1][0]), most)
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from foretrain.comparison import SAME_PHASE, RunCurve, each_once
-from foretrain.family import family_moments
-from foretrain.family_model import MIN_SIZES, T_SCALE
+from foretrain.family import family_moments, model_toward
+from foretrain.family_model import MIN_SIZES, T_SCALE, FamilyModel
 from foretrain.laws.law import Array
 from foretrain.projection import Moments
 
@@ -20,7 +20,8 @@ MAX_RUNS, MAX_POINTS = 64, 600
 """Runs that tell of one, the nearest in size; and points of theirs, evenly along each."""
 
 MOST_SCORED = 8
-"""Runs that are forecast from the others, the nearest in size."""
+"""Up to so many runs are forecast from each other. Of more the law's own past forecasts tell as well, and
+those are made anyway."""
 
 PRIOR_SCORES = 2.0
 """As many good forecasts are taken as seen before."""
@@ -38,18 +39,16 @@ class Relatives:
     Attributes:
         runs: Their names.
         params: The size asked about, in trainable parameters.
-        n: Size of each of their points, shape (k,).
-        d: Data seen there, in the axis's unit, shape (k,).
-        y: The metric there, in its own unit, shape (k,).
+        law: Their law around this size.
+        reach: The most data that one of them has seen, in the axis's unit.
         inflation: By how much forecasts of these runs from each other missed more than they said; at least 1.
         n_scores: How many such forecasts there are.
     """
 
     runs: tuple[str, ...]
     params: float
-    n: Array
-    d: Array
-    y: Array
+    law: FamilyModel
+    reach: float
     inflation: float = 1.0
     n_scores: int = 0
 
@@ -74,7 +73,9 @@ class Relatives:
         scores = _scores(found)
         squared = PRIOR_SCORES + float(np.square(scores).sum())
         inflation = max(1.0, float(np.sqrt(squared / (PRIOR_SCORES + scores.size))))
-        return cls(tuple(c.run for c in found), own.params, *_stack(found), inflation, scores.size)
+        n, d, y = _stack(found)
+        law = model_toward(n, d, y, own.params)
+        return cls(tuple(c.run for c in found), own.params, law, float(d.max()), inflation, scores.size)
 
     def moments(self, data: Array) -> Moments:
         """Mean and Student's t scale of the log error of a run of this size that ends at so much data.
@@ -82,7 +83,7 @@ class Relatives:
         Args:
             data: In the axis's unit, shape (q,).
         """
-        (mean, scale), _ = family_moments(self.n, self.d, self.y, np.full(data.shape, self.params), data)
+        mean, scale = self.law.log_moments(np.full(data.shape, self.params), data)
         return mean, np.hypot(self.inflation * scale, DEPARTS)
 
 
@@ -132,6 +133,8 @@ def _scores(curves: Sequence[RunCurve]) -> Array:
     The smallest size is not forecast: the law is asked about larger ones, or between.
     """
     found: list[float] = []
+    if len(curves) > MOST_SCORED:
+        return np.array(found)
     smallest = min(c.params for c in curves)
     for index, curve in enumerate(curves):
         others = [*curves[:index], *curves[index + 1 :]]
@@ -140,6 +143,4 @@ def _scores(curves: Sequence[RunCurve]) -> Array:
         n, d = np.array([curve.params]), np.array([curve.points[-1][0]])
         (mean, scale), _ = family_moments(*_stack(others), n, d)
         found.append(float((np.log(curve.points[-1][1]) - mean[0]) * T_SCALE / scale[0]))
-        if len(found) == MOST_SCORED:
-            break
     return np.array(found)
