@@ -3,6 +3,7 @@
 import copy
 import gc
 import itertools
+import json
 import os
 import pickle
 import signal
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from foretrain.fitter import BackgroundFitter
+from foretrain.fitter import _BOOTSTRAP, BackgroundFitter
 from foretrain.process import ChildError, ChildProcess
 from foretrain.report import Report
 
@@ -410,3 +411,19 @@ def test_a_time_that_cannot_be_is_nonsense(fitter, seconds):
     each.submit({"step": 1})
     assert each.wait(LONG) is None
     assert "no answer" in each.fault
+
+
+@pytest.mark.parametrize("added", ["other", "nothing"])
+def test_the_child_runs_the_parents_copy_of_foretrain(tmp_path, added):
+    """What a `.pth` file adds to the search path, as an editable install does, is behind the parent's."""
+    for name in ("other", "parent"):
+        (tmp_path / name / "foretrain").mkdir(parents=True)
+        (tmp_path / name / "foretrain" / "__init__.py").touch()
+        (tmp_path / name / "foretrain" / "child.py").write_text(f"def main(**_): print({name!r})")
+    (tmp_path / "parent" / "random.py").write_text("raise ImportError('not the library')")
+    start = f"import sys; sys.path.append({str(tmp_path / added)!r})\n"
+    told = {"path": [str(tmp_path / "parent"), *sys.path], "memory_limit": None, "parent": 0}
+    code = start + _BOOTSTRAP + "import random"
+    command = [sys.executable, "-I", "-c", code, json.dumps(told)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("parent\n", "")

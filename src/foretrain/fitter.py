@@ -17,10 +17,12 @@ MAX_REQUEST = 16 * 2**20
 
 # -I keeps the user's directory and environment out of the interpreter's start, and the standard library
 # stays ahead of the parent's search path: a `random.py` beside the training script must not be imported.
+# Nothing else does: what `.pth` files add may be another copy of foretrain than the parent's.
 _BOOTSTRAP = """
-import json, sys
+import json, os, sys
 told = json.loads(sys.argv[1])
-own = [p for p in sys.path if "site-packages" not in p and "dist-packages" not in p]
+library = os.path.dirname(os.__file__)
+own = [p for p in sys.path if p.startswith(library) and not p.endswith("-packages")]
 sys.path[:] = own + [p for p in told["path"] if p not in own]
 from foretrain.child import main
 main(memory_limit=told["memory_limit"], parent=told["parent"])
