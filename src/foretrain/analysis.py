@@ -8,7 +8,15 @@ from typing import Any
 import numpy as np
 
 from foretrain.axes import AXES
-from foretrain.comparison import RunCurve, comparable, joint_report, off_curve, resumed_as, sound_runs
+from foretrain.comparison import (
+    MAX_CURVES,
+    RunCurve,
+    comparable,
+    joint_report,
+    off_curve,
+    resumed_as,
+    sound_runs,
+)
 from foretrain.earlier import Shelf
 from foretrain.flags import Flag, FlagKind
 from foretrain.observation import Observation, RunRecord
@@ -37,21 +45,27 @@ def analyze(runs: Mapping[str, RunRecord], question: Question, shelf: Shelf | No
     Raises:
         KeyError: If the run is not in the study.
     """
+    shelf = shelf or Shelf()
     record = runs[question.run]
-    curves = {name: run_curve(run, question.metric, question.axis) for name, run in runs.items()}
-    own, excluded, observations = curves[question.run]
-    known = [
-        curve
-        for name, (curve, _, _) in curves.items()
-        if name != question.run and curve.points and curve.params
-    ]
+    metric, axis = question.metric, question.axis
+    _, excluded, observations = run_curve(record, metric, axis)
+    own = shelf.curve(record, metric, axis)
+    chosen = None
+    if len(runs) > MAX_CURVES:
+        chosen = shelf.survey(runs, metric, axis).choose(question.run, own.params)
+    curves = [shelf.curve(runs[name], metric, axis) for name in (chosen.runs if chosen else runs)]
+    known = [c for c in curves if c.run != question.run and c.points and c.params]
     others = comparable(own, known)
-    left_out = len(known) - len(others)
+    left_out = len(known) - len(others) + (chosen.left_out if chosen else 0)
     resumed = resumed_as([*others, own])
     others = sound_runs([curve for curve in others if curve.run not in resumed])
+    sound = {curve.run for curve in others}
     flags = _flags(own, observations, others)
     planned = None if record.info.planned is None else AXES[question.axis].read(record.info.planned)
     flagged = any(flag.kind is FlagKind.ABOVE_FAMILY for flag in flags)
+    # In one order, and of thousands of runs only those that were chosen: the same for every run that is asked
+    # about, so that it is fitted once for all.
+    together = [c for c in curves if c.run in sound or (c.run == question.run and not flagged)]
     common: dict[str, Any] = {
         "run": question.run,
         "study": record.info.study,
@@ -66,8 +80,8 @@ def analyze(runs: Mapping[str, RunRecord], question: Question, shelf: Shelf | No
         "points": own.points,
         "excluded": excluded,
         "flags": flags,
-        "joint": joint_report(
-            others if flagged else [*others, own],
+        "joint": shelf.joint_report(
+            together,
             target_params=question.target_params,
             levels=question.levels,
             left_out=left_out,
@@ -76,12 +90,13 @@ def analyze(runs: Mapping[str, RunRecord], question: Question, shelf: Shelf | No
     if not own.points:
         status = FitStatus.TOO_FEW_POINTS
         return Report(**common, status=status.value, sentence=status.sentence)
+    nearest = chosen.nearest if chosen else [c.run for c in others]
     told = analyze_run(
         record,
         own,
-        [runs[c.run] for c in others],
+        [runs[name] for name in nearest],
         question,
-        shelf or Shelf(),
+        shelf,
         family=() if flagged else others,
     )
     if len({curve.params for curve in [*others, own]}) < 2:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
+from foretrain.comparison import RunCurve, joint_report
 from foretrain.course import Course, follow
 from foretrain.observation import RunRecord
+from foretrain.points import run_curve
+from foretrain.report import JointReport
+from foretrain.survey import Survey
 
 MOST_EARLIER = 16
 """Earlier runs that tell of a run: the most alike."""
@@ -18,18 +24,48 @@ ALIKE_DATA = 2.0
 FEWEST = 4
 """Points of an earlier run, at least."""
 
-KEPT = 32
-"""Courses that a shelf holds."""
+KEPT, KEPT_CURVES = 32, 1_024
+"""Courses and curves that a shelf holds."""
 
 
 class Shelf:
-    """Courses of finished runs, kept between analyses: they do not change, and long runs have many rates.
+    """What is kept between analyses of a study's runs.
 
+    Courses of finished runs, because they do not change and long runs have many rates; curves of runs that
+    have not changed; what is known of all runs; and the law of the same curves. Reports are the same without.
     To be used by one thread.
     """
 
     def __init__(self) -> None:
         self._kept: OrderedDict[tuple[object, ...], Course | None] = OrderedDict()
+        self._curves: OrderedDict[tuple[str, str, str], tuple[RunRecord, RunCurve]] = OrderedDict()
+        self._survey: tuple[Mapping[str, RunRecord], str, str, Survey] | None = None
+        self._joint: tuple[tuple[RunCurve, ...], dict[str, Any], JointReport] | None = None
+
+    def curve(self, record: RunRecord, metric: str, axis: str) -> RunCurve:
+        """As the first of `run_curve`; the same object as long as the record is."""
+        key = (record.info.run, metric, axis)
+        if key not in self._curves or self._curves[key][0] is not record:
+            self._curves[key] = record, run_curve(record, metric, axis)[0]
+        self._curves.move_to_end(key)
+        while len(self._curves) > KEPT_CURVES:
+            self._curves.popitem(last=False)
+        return self._curves[key][1]
+
+    def survey(self, runs: Mapping[str, RunRecord], metric: str, axis: str) -> Survey:
+        """The survey of a study, made anew where it has changed."""
+        if self._survey is None or self._survey[0] is not runs or self._survey[1:3] != (metric, axis):
+            made = Survey(runs, metric, lambda record: self.curve(record, metric, axis))
+            self._survey = runs, metric, axis, made
+        return self._survey[3]
+
+    def joint_report(self, curves: Sequence[RunCurve], **asked: Any) -> JointReport:
+        """As `joint_report`; made anew where a curve or what is asked has changed."""
+        held = self._joint
+        same = held is not None and len(held[0]) == len(curves) and all(map(operator.is_, held[0], curves))
+        if held is None or not same or held[1] != asked:
+            held = self._joint = tuple(curves), asked, joint_report(curves, **asked)
+        return held[2]
 
     def follow(self, record: RunRecord, metric: str, axis: str, unit: int) -> Course | None:
         """As `follow`, from the shelf if the run is there and has not changed."""
@@ -66,7 +102,7 @@ def earlier_runs(
     finished = [r for r in others if r.state == "finished" and r.info.run != own.run]
     apart = [r for r in finished if r.info.run not in record.past and record.info.run not in r.past]
     # One that began at an unknown time counts as the oldest.
-    apart.sort(key=lambda r: (_off(own, r), -(r.info.started or 0.0), r.info.run))
+    apart.sort(key=lambda r: (_off(own, r, metric), -(r.info.started or 0.0), r.info.run))
     found: list[Course] = []
     for candidate in apart:
         if any(o.metric == metric and not math.isfinite(o.value) for o in candidate.observations):
@@ -82,7 +118,8 @@ def earlier_runs(
     return tuple(found)
 
 
-def _off(own: Course, record: RunRecord) -> float:
+def _off(own: Course, record: RunRecord, metric: str) -> float:
     """How far a run's size is from that of another, as a logarithm; 0 where one is unknown."""
-    params = next((float(o.counts.params) for o in reversed(record.observations) if o.counts.params), 0.0)
+    newest = record.newest(metric)
+    params = float(newest.counts.params or 0) if newest is not None else 0.0
     return abs(math.log(params / own.params)) if params and own.params else 0.0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -223,3 +225,12 @@ class RunRecord:
     schedule_unknown: str | None = NOT_RECORDED
     past: dict[str, int] = field(default_factory=dict)
     counted_otherwise: frozenset[tuple[str, int]] = frozenset()
+
+    @property
+    def metrics(self) -> Mapping[str, int]:
+        """How many observations there are of each metric."""
+        return Counter(observation.metric for observation in self.observations)
+
+    def newest(self, metric: str) -> Observation | None:
+        """The last observation of a metric, None where there is none."""
+        return next((o for o in reversed(self.observations) if o.metric == metric), None)

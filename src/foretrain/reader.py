@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import stat
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from foretrain.attempts import put_together, with_unsaved
+from foretrain.attempts import Attempt, put_together, with_unsaved
+from foretrain.held import HeldAttempt
 from foretrain.mirror import Mirror
 from foretrain.observation import Observation, RunInfo, RunRecord, ScheduleUpdate
 from foretrain.record_file import Recording
 from foretrain.records import read_name
 from foretrain.urls import as_root, is_url
+
+_AnyAttempt = Attempt | HeldAttempt
 
 
 @dataclass(frozen=True)
@@ -36,10 +40,26 @@ class Study:
     unfinished: int = 0
 
 
-class StudyReader:
-    """Reads a study's record files, each line once.
+@dataclass(frozen=True)
+class _Group:
+    """Runs that continue one another, as they were put together."""
 
-    Holds what it has read and how far it is in each file, so that reading again costs only the new lines.
+    attempts: list[_AnyAttempt]
+    version: list[int]
+    runs: dict[str, RunRecord]
+
+    def is_of(self, attempts: Sequence[_AnyAttempt], version: Sequence[int]) -> bool:
+        """Whether the attempts are the same, and nothing was added to them."""
+        same = len(attempts) == len(self.attempts) and all(map(operator.is_, attempts, self.attempts))
+        return same and version == self.version
+
+
+class StudyReader:
+    """Reads a study's record files, and again only what is new.
+
+    Holds how far it is in each file. A run of one attempt whose file is sound is held by its ends, see
+    `held`: its observations are read when `RunRecord.observations` or its schedule is asked for. So thousands
+    of runs take little time and memory; lines that are whole and tell nonsense are then not counted.
     Never writes, and never raises for what it finds: a damaged line is skipped and counted, an unfinished
     one is looked at again the next time.
 
@@ -49,24 +69,33 @@ class StudyReader:
     Args:
         study_dir: The study's folder, `ObservationStore.study_dir`, or its URL.
         progress: Called while `read` lasts, for every megabyte or so.
+        hold: Whether runs may be held; of a URL none are. Pass False for a folder that may vanish while its
+            runs are used.
 
     Raises:
         ValueError: If it is a URL of a filesystem that is not installed.
     """
 
     def __init__(
-        self, study_dir: str | os.PathLike[str], *, progress: Callable[[], None] | None = None
+        self,
+        study_dir: str | os.PathLike[str],
+        *,
+        progress: Callable[[], None] | None = None,
+        hold: bool = True,
     ) -> None:
         self._progress = progress
+        self._hold = hold
         self._mirror: Mirror | None = None
         if is_url(study_dir) and is_url(root := as_root(study_dir)):
             self._copy = tempfile.TemporaryDirectory(prefix="foretrain-read-", ignore_cleanup_errors=True)
             self._mirror = Mirror(root, Path(self._copy.name))
             study_dir = self._copy.name
+            self._hold = False  # the copy's files are replaced by others
         elif is_url(study_dir):
             study_dir = as_root(study_dir)
         self._study_dir = Path(study_dir)
         self._recordings: dict[tuple[str, str], Recording] = {}
+        self._groups: dict[str, _Group] = {}
         self._study: Study | None = None
 
     @property
@@ -90,14 +119,15 @@ class StudyReader:
             self._mirror.pull_patiently()
         changed = self._update()
         recordings = [recording for _, recording in sorted(self._recordings.items())]
-        attempts = [recording.attempt for recording in recordings if recording.attempt is not None]
+        attempts: list[_AnyAttempt] = [r.attempt for r in recordings if r.attempt is not None]
+        updates = {id(recording.attempt): recording.updates for recording in recordings}
         if unsaved is not None:
-            attempts = with_unsaved(attempts, *unsaved, schedule)
+            attempts = _with_unsaved(attempts, unsaved, schedule)
         elif not changed and self._study is not None:
             return self._study
         reasons: Counter[str] = sum((recording.skipped for recording in recordings), Counter())
         study = Study(
-            runs=put_together(attempts),
+            runs=self._put_together(attempts, updates),
             damaged=sum(reasons.values()),
             reasons=dict(sorted(reasons.items())),
             unfinished=sum(recording.unfinished for recording in recordings),
@@ -106,6 +136,27 @@ class StudyReader:
             self._study = study
         return study
 
+    def _put_together(
+        self, attempts: Sequence[_AnyAttempt], updates: Mapping[int, int]
+    ) -> dict[str, RunRecord]:
+        """The runs by name; one that has not changed is the same record as before."""
+        runs: dict[str, RunRecord] = {}
+        groups: dict[str, _Group] = {}
+        for together in _groups(attempts):
+            only = together[0]
+            if len(together) == 1 and isinstance(only, HeldAttempt) and not only.goes_on:
+                runs[only.info.run] = only.record
+                continue
+            # An unsaved attempt is a copy, so that it is no attempt of before.
+            version = [updates.get(id(attempt), -1) for attempt in together]
+            before = self._groups.get(only.info.run)
+            if before is None or not before.is_of(together, version):
+                before = _Group(together, version, put_together(map(_read, together)))
+            groups[only.info.run] = before
+            runs.update(before.runs)
+        self._groups = groups
+        return dict(sorted(runs.items()))
+
     def _update(self) -> bool:
         found = record_files(self._study_dir)
         gone = self._recordings.keys() - found.keys()
@@ -113,7 +164,9 @@ class StudyReader:
             del self._recordings[key]
         changed = bool(gone)
         for key, files in found.items():
-            changed |= self._recordings.setdefault(key, Recording(self._progress)).update(files)
+            changed |= self._recordings.setdefault(key, Recording(self._progress, held=self._hold)).update(
+                files
+            )
         return changed
 
 
@@ -142,3 +195,38 @@ def _entries(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
             return list(entries)
     except (OSError, ValueError):
         return []
+
+
+def _groups(attempts: Sequence[_AnyAttempt]) -> list[list[_AnyAttempt]]:
+    """The attempts, in the order given, by runs that do not go on from one another."""
+    root: dict[str, str] = {}
+
+    def find(name: str) -> str:
+        while root.setdefault(name, name) != name:
+            root[name] = name = root[root[name]]
+        return name
+
+    for attempt in attempts:
+        if attempt.info.continues is not None:
+            root[find(attempt.info.run)] = find(str(attempt.info.continues["run"]))
+    groups: dict[str, list[_AnyAttempt]] = {}
+    for attempt in attempts:
+        groups.setdefault(find(attempt.info.run), []).append(attempt)
+    return list(groups.values())
+
+
+def _with_unsaved(
+    attempts: Sequence[_AnyAttempt],
+    unsaved: tuple[RunInfo, Iterable[Observation]],
+    schedule: ScheduleUpdate | None,
+) -> list[_AnyAttempt]:
+    """The attempts, with what one of them could not write."""
+    info, observations = unsaved
+    whose = (info.run, info.attempt)
+    place = next((i for i, a in enumerate(attempts) if (a.info.run, a.info.attempt) == whose), len(attempts))
+    own = [_read(attempt) for attempt in attempts[place : place + 1]]
+    return [*attempts[:place], *with_unsaved(own, info, observations, schedule), *attempts[place + 1 :]]
+
+
+def _read(attempt: _AnyAttempt) -> Attempt:
+    return attempt.read() if isinstance(attempt, HeldAttempt) else attempt

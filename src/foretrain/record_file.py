@@ -5,19 +5,12 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from foretrain.attempts import Attempt
+from foretrain.held import HeldAttempt, hold, understand
 from foretrain.observation import RunInfo
-from foretrain.records import (
-    MAX_LINE,
-    FileName,
-    LineError,
-    decode_line,
-    read_header,
-    read_name,
-    read_observation,
-    read_schedule,
-)
+from foretrain.records import MAX_LINE, FileName, LineError, decode_line, read_header, read_name
 
 _Line = bytes | None  # None: one that is longer than any line of ours
 
@@ -31,23 +24,31 @@ class Recording:
 
     Args:
         progress: Called once in a while when there is much to read.
+        held: Whether a sound file's observations are read when they are asked for, see `held`.
 
     Attributes:
         attempt: What they hold; None before there is a header.
         skipped: Lines that were skipped, by reason.
+        updates: How often something new was read.
     """
 
-    def __init__(self, progress: Callable[[], None] | None = None) -> None:
+    def __init__(self, progress: Callable[[], None] | None = None, *, held: bool = False) -> None:
         self._progress = progress
+        self._may_hold = held
+        self.updates = 0
         self._tails: dict[str, _Tail] = {}
         self._forget()
 
     def _forget(self) -> None:
-        self.attempt: Attempt | None = None
+        self.attempt: Attempt | HeldAttempt | None = None
         self.skipped: Counter[str] = Counter()
         self._later = False
         self._headless = 0
         self._last = -1
+
+    def read(self) -> Attempt | None:
+        """What they hold, with its observations; None before there is a header."""
+        return self.attempt.read() if isinstance(self.attempt, HeldAttempt) else self.attempt
 
     @property
     def unfinished(self) -> int:
@@ -64,7 +65,13 @@ class Recording:
         changed = [tail for tail in tails if tail.is_changed(found[tail.path])]
         if not changed and not gone:
             return False
-        if len(tails) == 1 and not gone and not tails[0].is_replaced(found[tails[0].path]):
+        self.updates += 1
+        if self._may_hold and len(tails) == 1 and self._hold(tails[0], found[tails[0].path]):
+            return True
+        self._may_hold = False
+        if isinstance(self.attempt, HeldAttempt):
+            self._read_again(tails, found)
+        elif len(tails) == 1 and not gone and not tails[0].is_replaced(found[tails[0].path]):
             self._read_on(tails, found)
         elif not gone and all(not tail.began and tail.order[0] > self._last for tail in changed):
             self._read_on(changed, found)
@@ -74,6 +81,18 @@ class Recording:
             # The first headers were damaged, but there is another one further on.
             self._read_again(tails, found, self.attempt.info)
         return True
+
+    def _hold(self, tail: _Tail, status: os.stat_result) -> bool:
+        """Holds a file that is new and sound; whether that was possible. One that grows later is read."""
+        if tail.began:
+            return False
+        if self._progress is not None:
+            self._progress()
+        attempt = hold(tail.path, status.st_size)
+        if attempt is not None:
+            tail.skip(status)
+            self.attempt = attempt
+        return attempt is not None
 
     def _read_on(self, tails: list[_Tail], found: Mapping[str, os.stat_result]) -> None:
         """Reads what is new in files that follow one another."""
@@ -122,7 +141,7 @@ class Recording:
             self._later |= str(error) == "written by a later foretrain"
             self.skipped[str(error)] += 1
 
-    def _understand(self, kind: str, data: dict[str, object]) -> None:
+    def _understand(self, kind: str, data: dict[str, Any]) -> None:
         if self._later:
             raise LineError("written by a later foretrain")
         if kind == "run":
@@ -132,12 +151,8 @@ class Recording:
         elif kind in ("observation", "schedule", "end") and self.attempt is None:
             self._headless += 1
             raise LineError("no header before it")
-        elif kind == "observation" and self.attempt is not None:
-            self.attempt.add(read_observation(data, self.attempt.info))
-        elif kind == "schedule" and self.attempt is not None:
-            self.attempt.schedule.add(read_schedule(data))
-        elif kind == "end" and self.attempt is not None:
-            self.attempt.state = "finished" if data.get("state") == "finished" else "failed"
+        elif isinstance(self.attempt, Attempt):
+            understand(kind, data, self.attempt)
 
 
 def _number(line: bytes) -> int | None:
@@ -186,6 +201,10 @@ class _Tail:
         """Whether it is another file than the one that was read, or was cut."""
         other = self._seen[:2] != _identity(status)[:2]  # also where it could not be read the last time
         return self.began and (other or status.st_size < self._offset)
+
+    def skip(self, status: os.stat_result) -> None:
+        """Begins behind what there is."""
+        self._seen, self.began, self._offset = _identity(status), True, status.st_size
 
     def read(self, status: os.stat_result) -> Iterator[_Line]:
         """The lines that are new, as far as they are whole; what cannot be read is tried again later."""

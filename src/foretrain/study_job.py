@@ -120,7 +120,7 @@ def read_run(config: dict[str, Any]) -> RunRecord:
         with suppress(OSError):
             recording = Recording()
             if read_name(path.name) is not None and recording.update({str(path): path.stat()}):
-                attempts += [] if recording.attempt is None else [recording.attempt]
+                attempts += [] if (attempt := recording.read()) is None else [attempt]
     return put_together(attempts).get(run, missing)
 
 

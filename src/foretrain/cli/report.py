@@ -129,7 +129,7 @@ def _put_into_tab(log_dir: str, reports: Sequence[Report]) -> None:
 def _analyze(study: Study, metric: str | None, axis: str | None) -> list[Report]:
     metric, axis = choose(study, metric, axis)
     shelf = Shelf()
-    names = [name for name, run in study.runs.items() if any(o.metric == metric for o in run.observations)]
+    names = [name for name, run in study.runs.items() if metric in run.metrics]
     return [
         analyze(study.runs, Question(run=name, metric=metric, axis=axis), shelf)
         for name in progress(names, "Fitting")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,6 @@ from pathlib import Path
 from foretrain.axes import AXES
 from foretrain.cli.output import CommandError, warn
 from foretrain.mirror import Mirror
-from foretrain.observation import Observation
 from foretrain.store import Study, StudyReader
 from foretrain.urls import as_root, is_url, without_secrets
 
@@ -71,17 +71,18 @@ def read_studies(folders: Sequence[Path], log_dir: str, metric: str | None = Non
     """
     studies = []
     for folder in folders:
-        study = StudyReader(folder).read()
+        # The copy of a URL is removed before all of its runs were used.
+        study = StudyReader(folder, hold=not is_url(log_dir)).read()
         if study.damaged:
             warn(f"{folder}: {study.damaged} damaged records were passed over.")
-        if any(run.observations for run in study.runs.values()):
+        if any(run.metrics for run in study.runs.values()):
             studies.append(study)
     if not studies:
         raise CommandError(
             f"No observations under {without_secrets(log_dir)}: expected the save_dir of a logger whose runs "
             "had a ScalingLawMonitor, or one that `foretrain import` wrote to."
         )
-    known = {o.metric for study in studies for o in _observations(study)}
+    known = {name for study in studies for run in study.runs.values() for name in run.metrics}
     if metric is not None and metric not in known:
         raise CommandError(
             f"No run under {without_secrets(log_dir)} measured {metric!r}: pass one of "
@@ -92,14 +93,10 @@ def read_studies(folders: Sequence[Path], log_dir: str, metric: str | None = Non
 
 def choose(study: Study, metric: str | None, axis: str | None) -> tuple[str, str]:
     """The metric and the axis that are asked for, or those that suit most of a study's observations."""
-    measured = _observations(study)
     if metric is None:
-        names = [o.metric for o in measured]
-        metric = max(sorted(set(names)), key=names.count)
+        counted: Counter[str] = sum((Counter(run.metrics) for run in study.runs.values()), Counter())
+        metric = max(sorted(counted), key=lambda name: counted[name])
     if axis is None:
-        axis = "tokens" if all(o.counts.tokens for o in measured) else "samples"
+        newest = [run.newest(metric) for run in study.runs.values()]
+        axis = "tokens" if all(o.counts.tokens for o in newest if o is not None) else "samples"
     return metric, axis
-
-
-def _observations(study: Study) -> list[Observation]:
-    return [o for run in study.runs.values() for o in run.observations]

@@ -42,7 +42,7 @@ def run_check(args: argparse.Namespace) -> int:
             for (where, _), found in sorted(record_files(folder).items()):
                 recording = Recording()
                 recording.update(found)
-                attempt = recording.attempt
+                attempt = recording.read()
                 rows.append(
                     {
                         "study": None if attempt is None else attempt.info.study,
