@@ -177,6 +177,7 @@ def test_of_very_many_points_some_enter_evenly():
     runs = study(*(run(f"r{i}", 1e5 * 1.01**i, 500) for i in range(700)))
     points = study_points(runs, "val_loss")
     assert len(points.n) == 600 and "Of 700 points 600 enter" in points.notes[1]
+    assert points.notes[2] == "Of more than 24 runs none is checked for lying off the curve of the others."
     assert points.n.min() == 1e5 and points.n.max() == pytest.approx(1e5 * 1.01**699, rel=1e-6)
 
 
@@ -184,7 +185,8 @@ def test_two_sizes_are_refused_and_a_third_is_advised(ends):
     two = {name: record for name, record in ends.items() if record.observations[0].counts.params < 5e5}
     planner, _ = from_study(two, "val_loss")
     assert planner.reasons[0] is FitStatus.TOO_FEW_SIZES
-    for advice in (planner.next_run(), planner.optimum(1e14).size.next_run):
+    asked = (planner.next_run(), planner.next_run(goal=(1e5, 1e7)), planner.optimum(1e14).size.next_run)
+    for advice in asked:
         assert advice.n not in (1e5, 3e5)
     assert not planner.optimum(1e14).size.told
 
