@@ -230,6 +230,7 @@ def test_at_a_constant_rate_every_point_of_the_others_tells():
     came, end = float(error(NEW, np.array([total]), u)[0]), end_of(report)
     assert end.kind == "not annealed" and end.lower["0.9"] < came < end.upper["0.9"]
     assert abs(math.log(end.median / came)) < 0.02 and report.borrowing.share > 0.6
+    assert width(end) < 1.01 * width(report.borrowing.family)  # three points leave all open, and add nothing
     decayed = analyze({**family(), "new": own}, Question("new"))
     assert decayed.borrowing is None  # ends of decayed runs say nothing of a rate that stays
 

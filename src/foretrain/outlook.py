@@ -20,7 +20,7 @@ from foretrain.regions import MIN_POINTS
 from foretrain.relatives import Relatives
 from foretrain.repeats import DataBudget
 from foretrain.report import Band, LawFit, NamedProjection
-from foretrain.run_projection import FLAT, STILL
+from foretrain.run_projection import FEW_POINTS, FLAT, STILL
 from foretrain.status import FitStatus
 from foretrain.uncertainty import CURVE_LAWS, RECENCY, CurveModel, model_curve
 
@@ -213,7 +213,9 @@ def _lender(
         return None
     farthest = relatives.reach * (1 + 1e-6)
     most = max(farthest, budget.unique) if np.isfinite(budget.unique) else np.inf
-    return Lender(relatives, last, float(newest[1][0]), most)
+    # What a few points leave open at the last of them is not their noise.
+    noise = float(newest[1][0]) if count >= FEW_POINTS else 0.0
+    return Lender(relatives, last, noise, most)
 
 
 def _main(places: Places, last: float) -> tuple[str, Array]:
