@@ -113,6 +113,10 @@ class HeldRecord(RunRecord):
 
     __hash__ = None  # type: ignore[assignment]
 
+    def __repr__(self) -> str:
+        """As of a record that is not held, of which it tells the same."""
+        return repr(RunRecord(*_fields(self)))
+
     def __reduce__(self) -> tuple[Any, ...]:
         """As a record that is not held: the file may be on another machine."""
         return RunRecord, _fields(self)

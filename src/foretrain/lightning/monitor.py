@@ -253,7 +253,7 @@ class ScalingLawMonitor(TrainingPath):
         recording = self._recording
         if recording is not None and validates_fit(trainer):
             recording.validated(trainer, pl_module)
-            if recording.by_batch or not self._rates.only_notes:
+            if recording.by_batch or not recording.rates.only_notes:
                 self._go_the_long_way()
             self._adopt(recording, trainer)
 
