@@ -100,10 +100,7 @@ def resumed_as(curves: Sequence[RunCurve]) -> dict[str, str]:
     that finished beyond what they share with others are none of them: there the others are branches, and all
     came to something.
     """
-    found: dict[str, str] = {}
-    for line in _lines(curves):
-        found.update(_resumed_in(line))
-    return found
+    return {run: other for line in _lines(curves) for run, other in _resumed_in(line).items()}
 
 
 def _lines(curves: Sequence[RunCurve]) -> list[list[RunCurve]]:
@@ -148,8 +145,9 @@ def each_once(curves: Sequence[RunCurve]) -> list[RunCurve]:
 
     Left out are runs that another one stands for. Of branches that share a past, the first keeps it.
     """
-    resumed = resumed_as(curves)
-    line_of = {curve.run: number for number, line in enumerate(_lines(curves)) for curve in line}
+    lines = _lines(curves)
+    resumed = {run: other for line in lines for run, other in _resumed_in(line).items()}
+    line_of = {curve.run: number for number, line in enumerate(lines) for curve in line}
     related: dict[int, list[RunCurve]] = {}
     kept: list[RunCurve] = []
     for curve in curves:

@@ -156,7 +156,7 @@ def model_family(n: Array, d: Array, y: Array) -> FamilyModel:
     return replace(model, inflation=inflation, line_odds=line_odds, n_scores=len(scores))
 
 
-def model_trade_off(n: Array, d: Array, y: Array) -> FamilyModel:
+def model_trade_off(n: Array, d: Array, y: Array, cautious: FamilyModel) -> FamilyModel:
     """The joint law averaged over its exponents for what it says of size against data.
 
     A forecast of one place trusts the points next to it; what a bigger model gains over more data rests on
@@ -168,11 +168,11 @@ def model_trade_off(n: Array, d: Array, y: Array) -> FamilyModel:
         n: Model size of each point, shape (k,), in parameters. Positive.
         d: Data seen at each point, shape (k,). Positive.
         y: The metric there, shape (k,), in its own unit. Positive.
+        cautious: What `model_family` makes of them.
 
     Returns:
         The averaged law, with the inflation that the family's own larger sizes ask for.
     """
-    cautious = model_family(n, d, y)
     temper = max(TEMPER, 0.5 * MIN_EFFECTIVE_PER_SIZE * min(np.unique(n).size, MAX_TOLD_SIZES))
     model = _average_exponents(n, d, y, flat=True, temper=temper)
     return replace(

@@ -77,7 +77,8 @@ class Planner:
         self._per, self._levels = float(per), check_levels(levels)
         self._model: FamilyModel = model_family(self._n, self._d, self._y)
         self.law: JointLaw = draw_laws(self._model, DRAWS, seed)
-        self.trade_off: JointLaw = draw_laws(model_trade_off(self._n, self._d, self._y), DRAWS, seed)
+        whole = model_trade_off(self._n, self._d, self._y, self._model)
+        self.trade_off: JointLaw = draw_laws(whole, DRAWS, seed)
         self.reasons = self._model.reasons
 
     @property

@@ -297,9 +297,6 @@ class ScalingLawMonitor(TrainingPath):
         """Closes, should `on_train_end` not have been reached."""
         self._close("finished")
 
-    def _adopt(self, recording: Recording, trainer: Any, wait: float = 0.0) -> None:
-        self.report = recording.adopt(trainer, wait) or self.report
-
     def _close(self, state: str, trainer: Any = None) -> None:
         recording, self._recording = self._recording, None
         self._go_the_long_way()

@@ -10,6 +10,7 @@ from foretrain.lightning.counting import BatchCounter
 from foretrain.lightning.host import HostCallback, guarded, guards_itself, hold_back
 from foretrain.lightning.recording import Recording
 from foretrain.lightning.schedule import MOST_NOTED, RateRecorder
+from foretrain.report import Report
 
 POLL_EVERY = 16  # training batches, while a fit is under way
 
@@ -22,6 +23,7 @@ class TrainingPath(HostCallback):
     else comes goes the long way, through `BatchCounter.add` and `RateRecorder.take`, to the same counts.
     """
 
+    report: Report | None
     _recording: Recording | None
     _counter: BatchCounter
     _rates: RateRecorder
@@ -46,17 +48,19 @@ class TrainingPath(HostCallback):
 
     def _adopt(self, recording: Recording, trainer: Any, wait: float = 0.0) -> None:
         """Adopts a report, should one have come within so many seconds."""
-        raise NotImplementedError
+        self.report = recording.adopt(trainer, wait) or self.report
 
     @guards_itself
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
         """Takes the learning rate of this update: schedulers change it before validation."""
         try:
-            noting, groups = self._noting, optimizer.param_groups
-            if noting is not None and len(groups) == 1 and type(rate := groups[0]["lr"]) is float:
-                noted, steps = noting
-                noted.append((steps.completed + 1, rate))
-            elif self._recording is not None:
+            if self._noting is not None:
+                groups = optimizer.param_groups
+                if len(groups) == 1 and type(rate := groups[0]["lr"]) is float:
+                    noted, steps = self._noting
+                    noted.append((steps.completed + 1, rate))
+                    return
+            if self._recording is not None:
                 rates = self._rates
                 rates.take(trainer, optimizer)
                 self._noting = (rates.noted, rates.steps) if rates.only_notes else None
