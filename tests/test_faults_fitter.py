@@ -11,13 +11,14 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 from fault_ledger import effort, record
-from faults_run import FITTER_FAULTS, LONG, child_command, children, count_starts, patience, said
+from faults_run import FITTER_FAULTS, LONG, child_command, patience, said
 from foretrain.fitter import BackgroundFitter
 from foretrain.lightning import ScalingLawMonitor, session
 from foretrain.lightning.logging import say
 from foretrain.report import Report
 from foretrain.tensorboard.rows import entry
 from lightning_models import FLAVOURS, loader, make_module, make_trainer, only_run
+from processes import children, count_starts
 
 EPOCHS = 6
 TIME_LIMITS = {"hang": 0.4, "endless loop": 0.4}

@@ -18,7 +18,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 import foretrain
 from fault_ledger import effort, record
-from faults_run import child_command, children, patience, said
+from faults_run import child_command, patience, said
 from foretrain.analysis import Question, analyze
 from foretrain.fitter import BackgroundFitter
 from foretrain.lightning import ScalingLawMonitor, session
@@ -31,6 +31,7 @@ from lightning_models import (
     read_study,
     use_fake_fitter,
 )
+from processes import children
 
 OURS = str(Path(foretrain.__file__).parent)
 LIBRARY = str(Path(os.__file__).parent)

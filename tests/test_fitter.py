@@ -17,6 +17,7 @@ import pytest
 from foretrain.fitter import _BOOTSTRAP, BackgroundFitter
 from foretrain.process import ChildError, ChildProcess
 from foretrain.report import Report
+from processes import count_starts
 
 PRELUDE = f"""
 import json, os, signal, sys, time
@@ -297,14 +298,7 @@ def test_close_does_not_wait_for_a_fit(fitter):
 
 
 def test_no_descriptors_or_zombies_are_left(monkeypatch):
-    started = []
-
-    class Recorded(subprocess.Popen):
-        def __init__(self, *args, **kwargs):
-            started.append(self)
-            super().__init__(*args, **kwargs)
-
-    monkeypatch.setattr(subprocess, "Popen", Recorded)
+    started = count_starts(monkeypatch)
     gc.collect()
     descriptors = Path("/proc/self/fd")
     before = len(list(descriptors.iterdir()))

@@ -34,6 +34,7 @@ from lightning_models import (
     read_study,
     use_fake_fitter,
 )
+from processes import children
 
 OURS = str(Path(foretrain.__file__).parent)
 
@@ -41,19 +42,6 @@ OURS = str(Path(foretrain.__file__).parent)
 @pytest.fixture(params=FLAVOURS)
 def pl(request):
     return importlib.import_module(request.param)
-
-
-def children():
-    """The processes that this one has started and that still run."""
-    found = set()
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, parent = status.read_text().rpartition(")")[2].split()[:2]
-        except OSError:
-            continue
-        if int(parent) == os.getpid() and state != "Z":
-            found.add(int(status.parent.name))
-    return found
 
 
 def weights(pl, root, monitors, **options):

@@ -1033,26 +1033,6 @@ def test_the_command_reports_a_url(memory, spool, capsys):
 # A real object store's server
 
 
-@pytest.fixture
-def s3(monkeypatch):
-    if any(importlib.util.find_spec(name) is None for name in ("moto", "s3fs", "flask_cors")):
-        pytest.skip('no S3 server to test with: pip install "foretrain[s3-test]"')
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-    monkeypatch.setitem(fsspec.config.conf, "s3", {"endpoint_url": f"http://{host}:{port}"})
-    name = f"runs-{os.urandom(6).hex()}"  # the servers of one process share what they hold
-    fsspec.filesystem("s3", skip_instance_cache=True).mkdir(name)
-    yield f"s3://{name}/logs"
-    server.stop()
-
-
 def test_a_run_is_kept_in_s3(s3, spool):
     for continues, told in ((0, range(1, 31)), (20, range(21, 41))):
         store = begun(s3, spool, continues={"run": "run", "step": continues})
