@@ -11,7 +11,8 @@ import pytest
 from foretrain import held as held_module
 from foretrain.attempts import put_together
 from foretrain.axes import Counts
-from foretrain.held import HeldRecord, hold
+from foretrain.held import find_ends
+from foretrain.held_runs import HeldRecord
 from foretrain.observation import Observation, Plan, RunInfo, RunRecord, ScheduleUpdate
 from foretrain.reader import record_files
 from foretrain.record_file import Recording
@@ -104,16 +105,16 @@ def test_every_damage_is_found_at_once(tmp_path):
     store = write(tmp_path, values=[1.0] * 4)
     path = file_of(store.study_dir)
     whole = path.read_bytes()
-    assert hold(str(path), len(whole)) is not None
+    assert find_ends(str(path), len(whole)) is not None
     chance = random.Random(0)
     for place in range(0, len(whole), 7):
         changed = bytearray(whole)
         changed[place] ^= 1 << chance.randrange(8)
         path.write_bytes(changed)
-        assert hold(str(path), len(whole)) is None, place
+        assert find_ends(str(path), len(whole)) is None, place
     for end in range(len(whole)):
         path.write_bytes(whole[:end])
-        if whole[:end].endswith(b"\n") and hold(str(path), end) is not None:
+        if whole[:end].endswith(b"\n") and find_ends(str(path), end) is not None:
             assert StudyReader(store.study_dir).read().runs == read_at_once(store.study_dir)
 
 
@@ -204,6 +205,61 @@ def test_attempts_that_go_on_from_others_are_put_together(tmp_path):
     write(tmp_path, "third", continues={"run": "nowhere", "step": 5})
     write(tmp_path, "scratch", continues={"run": "first", "step": 0})
     runs = StudyReader(store.study_dir).read().runs
-    assert runs == read_at_once(store.study_dir)
+    assert isinstance(runs["second"], HeldRecord) and runs == read_at_once(store.study_dir)
     assert runs["second"].past == {"first": 1} and runs["third"].past == {"nowhere": 5}
     assert runs["scratch"].past == {}
+    newest = runs["second"].newest("val_loss")
+    assert (newest.run, newest.value, newest.counts.steps) == ("second", 2.0, 1), (
+        "of the first, before its end"
+    )
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_resumed_runs_tell_the_same_before_and_after_they_are_read(tmp_path, seed):
+    """Runs of up to four attempts and two metrics, which go on from each other in any way."""
+    chance = random.Random(seed)
+    for attempt in range(chance.randint(2, 9)):
+        store = ObservationStore(tmp_path)
+        begin = chance.randint(0, 3)
+        before = {"run": chance.choice("abc"), "step": chance.choice([0, begin, 3, 5])}
+        conventions = {"params": chance.choice(["all", "all", "trainable"]), "metric": "val_loss"}
+        info = RunInfo(chance.choice("abc"), conventions=conventions, started=float(attempt))
+        store.begin(dataclasses.replace(info, continues=chance.choice([None, before])))
+        for step in range(begin, begin + chance.randint(1, 6)):
+            for metric in chance.choice([["val_loss"], ["val_loss", "val_loss"], ["a", "val_loss"]]):
+                store.append(observation(step, attempt + chance.random(), metric, store.info.run))
+        chance.choice([store.close, lambda store=store: store.finish("finished")])()
+    runs, expected = StudyReader(store.study_dir).read().runs, read_at_once(store.study_dir)
+    assert list(runs) == list(expected)
+    for name, run in runs.items():
+        assert isinstance(run, HeldRecord)
+        known = dataclasses.asdict(run.info), run.state, run.past, run.counted_otherwise, run.metrics
+        told = expected[name]
+        assert known == (
+            dataclasses.asdict(told.info),
+            *(told.state, told.past, told.counted_otherwise, told.metrics),
+        )
+        newest = {metric: run.newest(metric) for metric in ("val_loss", "a", "none")}
+        assert newest == {metric: told.newest(metric) for metric in newest}
+        assert run == told
+
+
+def test_resumed_runs_are_read_when_they_are_asked_for(tmp_path, monkeypatch):
+    write(tmp_path, values=[3.0] * 40, state=None)
+    store = write(tmp_path, values=[2.0] * 40, continues={"run": "run", "step": 20})
+    decoded = []
+    reading = held_module.read_observation
+    monkeypatch.setattr(held_module, "read_observation", lambda *a: (decoded.append(a), reading(*a))[1])
+    run = StudyReader(store.study_dir).read().runs["run"]
+    assert run.metrics == {"val_loss": 40} and run.newest("val_loss").value == 2.0 and len(decoded) == 2
+    assert len(run.observations) == 40 and len(decoded) == 82
+
+
+def test_a_step_that_was_measured_twice_counts_once(tmp_path):
+    store = ObservationStore(tmp_path)
+    store.begin(RunInfo("run"))
+    for step in (1, 2, 2):
+        store.append(observation(step))
+    store.close()
+    run = StudyReader(store.study_dir).read().runs["run"]
+    assert isinstance(run, HeldRecord) and run.metrics == {"val_loss": 2} and len(run.observations) == 2

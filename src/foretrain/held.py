@@ -8,22 +8,17 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections import Counter
-from collections.abc import Mapping
-from functools import lru_cache
-from typing import Any
+from array import array
+from typing import Any, NamedTuple
 from zlib import crc32
 
-from foretrain.attempts import Attempt, put_together
+from foretrain.attempts import Attempt
 from foretrain.axes import Counts
-from foretrain.observation import Observation, RunInfo, RunRecord
+from foretrain.observation import RunInfo
 from foretrain.records import LineError, decode_line, read_header, read_observation, read_schedule
 
 MAX_HELD = 2**20
 """Longest file that is held, in bytes: reading a longer one again would take too long."""
-
-KEPT = 64
-"""Runs whose observations stay in memory once they were asked for: those asked for last."""
 
 _WHOLE = "(?:0|[1-9][0-9]{0,24})"
 _COUNT = _WHOLE + r"(?:\.[0-9]{1,25})?(?:e(?:-[0-9]{1,3}|\+?[0-9]{1,2}))?"
@@ -42,6 +37,24 @@ _LINES = re.compile(
     rf'^({{"seq":[0-9]{{1,12}},"kind":(?:{_OBSERVATION}|{_OTHERS})),"crc":"([0-9a-f]{{8}})"}}$'.encode(),
     re.MULTILINE,
 )
+SOUND: bytes = _LINES.pattern
+"""What a line of a sound file is like, as a regular expression."""
+
+
+class Ends(NamedTuple):
+    """What is kept of a file that was found sound.
+
+    Attributes:
+        header: Its first line.
+        newest: The line of the last observation.
+        state: "running", "finished" or "failed".
+        steps: Optimizer steps of the observations by metric, each once, ascending.
+    """
+
+    header: bytes
+    newest: bytes
+    state: str
+    steps: dict[str, list[int]]
 
 
 class HeldAttempt:
@@ -50,23 +63,24 @@ class HeldAttempt:
     Args:
         path: The file, which only ever grows.
         size: Length of what was found sound, in bytes.
+        ends: What was found in it.
+
+    Attributes:
         info: The run and the attempt.
         state: "running", "finished" or "failed".
-        metrics: How many lines there are of each metric.
+        steps: Optimizer steps of the observations by metric, each once, ascending.
         newest: The last observation.
+
+    Raises:
+        LineError: If one of the lines is none.
     """
 
-    def __init__(
-        self, path: str, size: int, info: RunInfo, state: str, metrics: Mapping[str, int], newest: Observation
-    ) -> None:
+    def __init__(self, path: str, size: int, ends: Ends) -> None:
         self._path, self._size = path, size
-        self.info, self.state, self.metrics, self.newest = info, state, metrics, newest
-        self.record: RunRecord = HeldRecord.of(self)
-
-    @property
-    def goes_on(self) -> bool:
-        """Whether it began with what another attempt had trained."""
-        return self.info.continues is not None and self.info.continues["step"] > 0
+        self.info = read_header(decode_line(ends.header)[2])
+        self.newest = read_observation(decode_line(ends.newest)[2], self.info)
+        self.state = ends.state
+        self.steps = {metric: array("q", steps) for metric, steps in ends.steps.items()}
 
     def read(self) -> Attempt:
         """The attempt with all that is in its file; each line is checked again.
@@ -84,76 +98,6 @@ class HeldAttempt:
         return attempt
 
 
-class HeldRecord(RunRecord):
-    """A run whose one attempt is held."""
-
-    @classmethod
-    def of(cls, held: HeldAttempt) -> HeldRecord:
-        """The run of an attempt that is alone, and goes on from no other."""
-        record = object.__new__(cls)
-        vars(record).update(info=held.info, state=held.state, past={}, _held=held)
-        return record
-
-    @property
-    def metrics(self) -> Mapping[str, int]:
-        """How many observations there are of each metric."""
-        held = vars(self).get("_held")
-        return held.metrics if isinstance(held, HeldAttempt) else super().metrics
-
-    def newest(self, metric: str) -> Observation | None:
-        """The last observation of a metric."""
-        held = vars(self).get("_held")
-        if isinstance(held, HeldAttempt) and held.newest.metric == metric:
-            return held.newest
-        return super().newest(metric) if metric in self.metrics else None
-
-    def __eq__(self, other: object) -> bool:
-        """Whether another record tells the same, held or not."""
-        return isinstance(other, RunRecord) and _fields(self) == _fields(other)
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __repr__(self) -> str:
-        """As of a record that is not held, of which it tells the same."""
-        return repr(RunRecord(*_fields(self)))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """As a record that is not held: the file may be on another machine."""
-        return RunRecord, _fields(self)
-
-
-class _Asked:
-    """A field of a record that is read when it is asked for; one that was set stays as it was set."""
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-
-    def __get__(self, record: Any, owner: type | None = None) -> Any:
-        return self if record is None else getattr(_whole(record._held), self._name)
-
-
-for _name in ("observations", "schedule", "schedule_used_until", "schedule_unknown", "counted_otherwise"):
-    _field = _Asked()
-    _field.__set_name__(HeldRecord, _name)
-    setattr(HeldRecord, _name, _field)
-
-
-def _whole(held: HeldAttempt) -> RunRecord:
-    record = _read(held)
-    if not record.observations:
-        _read.cache_clear()  # It could not be read just now.
-    return record
-
-
-@lru_cache(KEPT)
-def _read(held: HeldAttempt) -> RunRecord:
-    return put_together([held.read()])[held.info.run]
-
-
-def _fields(record: RunRecord) -> tuple[Any, ...]:
-    return tuple(getattr(record, name) for name in RunRecord.__dataclass_fields__)
-
-
 def understand(kind: str, data: dict[str, Any], attempt: Attempt) -> None:
     """Adds to an attempt what a line tells; kinds of later versions tell nothing.
 
@@ -168,8 +112,22 @@ def understand(kind: str, data: dict[str, Any], attempt: Attempt) -> None:
         attempt.state = "finished" if data.get("state") == "finished" else "failed"
 
 
-def hold(path: str, size: int) -> HeldAttempt | None:
+def hold(path: str, size: int, ends: Ends | None) -> HeldAttempt | None:
     """A file as a held attempt, or None where it must be read line by line.
+
+    Args:
+        path: The file.
+        size: How much of it was looked at, in bytes.
+        ends: From `find_ends`.
+    """
+    try:
+        return None if ends is None else HeldAttempt(path, size, ends)
+    except (LineError, OverflowError, TypeError):
+        return None
+
+
+def find_ends(path: str, size: int) -> Ends | None:
+    """What is kept of a file, or None where it must be read line by line.
 
     That is where it is long, or anything in it is not as this version writes it: a line is damaged or
     unfinished, headers differ, steps fall, or there is no observation.
@@ -187,34 +145,34 @@ def hold(path: str, size: int) -> HeldAttempt | None:
         return None
     bodies, names, steps, headers, sums = zip(*found, strict=True)
     # The same test as when a line is decoded; decoding takes ten times as long.
-    if [b"%08x" % crc for crc in map(crc32, bodies)] != list(sums):
+    if b"%08x" * len(bodies) % tuple(map(crc32, bodies)) != b"".join(sums):
         return None
     told = [int(step) for step in steps if step]
-    if not headers[0] or len({*headers} - {b""}) != 1 or told != sorted(told):
+    if not told or not headers[0] or len({*headers} - {b""}) != 1 or told != sorted(told):
         return None
     try:
-        info = read_header(decode_line(lines[0])[2])
-        state, newest = _end(lines, info)
-        metrics = {str(json.loads(name)): count for name, count in Counter(filter(None, names)).items()}
+        state, newest = _end(lines)
+        by_metric: dict[bytes, list[int]] = {}
+        for name, step in zip(filter(None, names), told, strict=True):
+            by_metric.setdefault(name, []).append(step)
+        # A step that a metric was measured at twice counts once.
+        each = {str(json.loads(name)): list(dict.fromkeys(own)) for name, own in by_metric.items()}
     except (LineError, ValueError):
         return None
-    return None if newest is None else HeldAttempt(path, size, info, state, metrics, newest)
+    return Ends(lines[0], newest, state, each)
 
 
-def _end(lines: list[bytes], info: RunInfo) -> tuple[str, Observation | None]:
-    """The state in which lines leave an attempt, and the last observation."""
-    last = Attempt(info)
+def _end(lines: list[bytes]) -> tuple[str, bytes]:
+    """The state in which lines leave an attempt, and the line of the last observation."""
+    last = Attempt(RunInfo(run=""))
     later: list[tuple[str, dict[str, Any]]] = []
-    for line in reversed(lines):
-        if not line:
-            continue
-        _, kind, data = decode_line(line)
-        later.append((kind, data))
+    for newest in filter(None, reversed(lines)):
+        _, kind, data = decode_line(newest)
         if kind == "observation":
             break
+        later.append((kind, data))
     for kind, data in reversed(later):
         understand(kind, data, last)
-    newest = next((o for points in last.points.values() for o in points.values()), None)
     return last.state, newest
 
 

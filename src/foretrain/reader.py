@@ -13,6 +13,8 @@ from pathlib import Path
 
 from foretrain.attempts import Attempt, put_together, with_unsaved
 from foretrain.held import HeldAttempt
+from foretrain.held_cache import HeldCache
+from foretrain.held_runs import held_runs
 from foretrain.mirror import Mirror
 from foretrain.observation import Observation, RunInfo, RunRecord, ScheduleUpdate
 from foretrain.record_file import Recording
@@ -84,16 +86,16 @@ class StudyReader:
         hold: bool = True,
     ) -> None:
         self._progress = progress
-        self._hold = hold
         self._mirror: Mirror | None = None
         if is_url(study_dir) and is_url(root := as_root(study_dir)):
             self._copy = tempfile.TemporaryDirectory(prefix="foretrain-read-", ignore_cleanup_errors=True)
             self._mirror = Mirror(root, Path(self._copy.name))
             study_dir = self._copy.name
-            self._hold = False  # the copy's files are replaced by others
+            hold = False  # the copy's files are replaced by others
         elif is_url(study_dir):
             study_dir = as_root(study_dir)
         self._study_dir = Path(study_dir)
+        self._cache = HeldCache(self._study_dir) if hold else None
         self._recordings: dict[tuple[str, str], Recording] = {}
         self._groups: dict[str, _Group] = {}
         self._study: Study | None = None
@@ -143,16 +145,13 @@ class StudyReader:
         runs: dict[str, RunRecord] = {}
         groups: dict[str, _Group] = {}
         for together in _groups(attempts):
-            only = together[0]
-            if len(together) == 1 and isinstance(only, HeldAttempt) and not only.goes_on:
-                runs[only.info.run] = only.record
-                continue
             # An unsaved attempt is a copy, so that it is no attempt of before.
             version = [updates.get(id(attempt), -1) for attempt in together]
-            before = self._groups.get(only.info.run)
+            name = together[0].info.run
+            before = self._groups.get(name)
             if before is None or not before.is_of(together, version):
-                before = _Group(together, version, put_together(map(_read, together)))
-            groups[only.info.run] = before
+                before = _Group(together, version, _runs_of(together))
+            groups[name] = before
             runs.update(before.runs)
         self._groups = groups
         return dict(sorted(runs.items()))
@@ -163,10 +162,14 @@ class StudyReader:
         for key in gone:
             del self._recordings[key]
         changed = bool(gone)
+        hold = None if self._cache is None else self._cache.hold
         for key, files in found.items():
-            changed |= self._recordings.setdefault(key, Recording(self._progress, held=self._hold)).update(
-                files
-            )
+            recording = self._recordings.get(key)
+            if recording is None:
+                recording = self._recordings[key] = Recording(self._progress, hold=hold)
+            changed |= recording.update(files)
+        if self._cache is not None:
+            self._cache.save()
         return changed
 
 
@@ -195,6 +198,11 @@ def _entries(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
             return list(entries)
     except (OSError, ValueError):
         return []
+
+
+def _runs_of(together: Sequence[_AnyAttempt]) -> dict[str, RunRecord]:
+    held = [attempt for attempt in together if isinstance(attempt, HeldAttempt)]
+    return held_runs(held) if len(held) == len(together) else put_together(map(_read, together))
 
 
 def _groups(attempts: Sequence[_AnyAttempt]) -> list[list[_AnyAttempt]]:

@@ -8,9 +8,12 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from foretrain.attempts import Attempt
-from foretrain.held import HeldAttempt, hold, understand
+from foretrain.held import HeldAttempt, understand
 from foretrain.observation import RunInfo
 from foretrain.records import MAX_LINE, FileName, LineError, decode_line, read_header, read_name
+
+Hold = Callable[[str, os.stat_result], HeldAttempt | None]
+"""Gives a whole file as a held attempt, or None where it must be read line by line."""
 
 _Line = bytes | None  # None: one that is longer than any line of ours
 
@@ -24,7 +27,8 @@ class Recording:
 
     Args:
         progress: Called once in a while when there is much to read.
-        held: Whether a sound file's observations are read when they are asked for, see `held`.
+        hold: Takes a sound file whose observations are read when they are asked for, see `held`; none is
+            taken so if None.
 
     Attributes:
         attempt: What they hold; None before there is a header.
@@ -32,9 +36,9 @@ class Recording:
         updates: How often something new was read.
     """
 
-    def __init__(self, progress: Callable[[], None] | None = None, *, held: bool = False) -> None:
+    def __init__(self, progress: Callable[[], None] | None = None, *, hold: Hold | None = None) -> None:
         self._progress = progress
-        self._may_hold = held
+        self._hold = hold
         self.updates = 0
         self._tails: dict[str, _Tail] = {}
         self._forget()
@@ -66,9 +70,9 @@ class Recording:
         if not changed and not gone:
             return False
         self.updates += 1
-        if self._may_hold and len(tails) == 1 and self._hold(tails[0], found[tails[0].path]):
+        if len(tails) == 1 and self._holds(tails[0], found[tails[0].path]):
             return True
-        self._may_hold = False
+        self._hold = None
         if isinstance(self.attempt, HeldAttempt):
             self._read_again(tails, found)
         elif len(tails) == 1 and not gone and not tails[0].is_replaced(found[tails[0].path]):
@@ -82,13 +86,13 @@ class Recording:
             self._read_again(tails, found, self.attempt.info)
         return True
 
-    def _hold(self, tail: _Tail, status: os.stat_result) -> bool:
+    def _holds(self, tail: _Tail, status: os.stat_result) -> bool:
         """Holds a file that is new and sound; whether that was possible. One that grows later is read."""
-        if tail.began:
+        if self._hold is None or tail.began:
             return False
         if self._progress is not None:
             self._progress()
-        attempt = hold(tail.path, status.st_size)
+        attempt = self._hold(tail.path, status)
         if attempt is not None:
             tail.skip(status)
             self.attempt = attempt
