@@ -170,7 +170,8 @@ def make_truth(pl, path, counts):
                 return
             value = float(trainer.callback_metrics["val_loss"])
             self.validated.append({**self.seen(trainer), "value": value, "indices": list(self.indices)})
-            print("validated", trainer.global_rank, trainer.global_step, flush=True)
+            # In one call: the processes share the pipe, and lines in pieces would mix.
+            os.write(1, f"validated {trainer.global_rank} {trainer.global_step}\n".encode())
 
         def seen(self, trainer):
             return {"samples": len(self.indices), "tokens": self.tokens, "steps": trainer.global_step}
