@@ -294,7 +294,8 @@ def hook_costs(pl: Any, products: int, batches: int, relays: int) -> dict[str, n
 
     All callbacks hang in one trainer, between stamps that read the clock, so each is charged with what
     Lightning spends on calling it, in the same batches and after the same training step, which leaves the
-    caches as cold as in daily use. Their order is drawn anew for each of the trainers.
+    caches as cold as in daily use. Their order is drawn anew for each of the trainers. Every figure holds
+    what the calls of one stamp cost; "nothing" is those alone.
 
     Returns:
         By name of the callback, shape (relays, batches).
@@ -306,7 +307,7 @@ def hook_costs(pl: Any, products: int, batches: int, relays: int) -> dict[str, n
 
     body: dict[str, Any] = {name: stamp for name in BATCH_HOOKS}
     Stamp = type("Stamp", (pl.Callback,), body)
-    names = ["an empty callback", "ScalingLawMonitor", "LearningRateMonitor", "ThroughputMonitor"]
+    names = ["nothing", "an empty callback", "ScalingLawMonitor", "LearningRateMonitor", "ThroughputMonitor"]
     found: dict[str, list[np.ndarray]] = {name: [] for name in names}
     for relay in range(relays):
         order = [names[i] for i in np.random.default_rng(relay).permutation(len(names))]
@@ -330,7 +331,7 @@ def tell_hook_costs(costs: dict[str, np.ndarray]) -> None:
     real = min(("LearningRateMonitor", "ThroughputMonitor"), key=lambda name: float(costs[name].mean()))
     print(
         f"\nMicroseconds of a batch in all hooks of a callback, over {costs[real].size} batches; {real} "
-        "is the cheaper of Lightning's own two"
+        "is the cheaper of Lightning's own two; all include the stamps, whose cost is that of nothing"
     )
     print(f"{'':20}{'median':>9}{'mean':>9}{'mean / ' + real:>36}")
     for name, spent in costs.items():

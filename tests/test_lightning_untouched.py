@@ -12,6 +12,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 from foretrain.lightning import ScalingLawMonitor
+from foretrain.lightning.training_path import IDLE_HOOKS
 from lightning_models import FLAVOURS, loader, make_module, make_trainer, only_run, use_fake_fitter
 
 OURS = [cls for cls in ScalingLawMonitor.__mro__ if cls.__module__.startswith("foretrain.")]
@@ -93,6 +94,78 @@ def test_every_hook_leaves_the_random_states_as_they_are(tmp_path, monkeypatch, 
     trainer.fit(make_module(pl), loader(), loader())
     path = {"on_train_batch_end", "on_before_optimizer_step", "on_validation_end"}
     assert called >= {*path, "on_save_checkpoint", "on_train_end", "state_dict"}
+
+
+def hooks_called(pl, trainer, monitor):
+    """The hooks that Lightning calls of the monitor in a fit, as its profiler sees them."""
+    called = set()
+
+    class Profiler(pl.profilers.Profiler):
+        def start(self, action_name):
+            callback, _, hook = action_name.rpartition(".")
+            if callback.endswith(monitor.state_key):
+                called.add(hook)
+
+        def stop(self, action_name):
+            pass
+
+    trainer.profiler = Profiler()
+    trainer.fit(make_module(pl), loader(), loader())
+    return called
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_hooks_with_nothing_to_do_are_not_called_in_a_step(tmp_path, monkeypatch, flavour):
+    use_fake_fitter(monkeypatch)
+    pl = importlib.import_module(flavour)
+    monitor = ScalingLawMonitor()
+    called = hooks_called(pl, make_trainer(pl, tmp_path, monitor, max_epochs=2), monitor)
+    assert called >= {"on_before_optimizer_step", "on_train_batch_end", "on_validation_end", "on_train_end"}
+    assert called.isdisjoint({*IDLE_HOOKS, "on_train_batch_start"})
+    for name in (*IDLE_HOOKS, "on_train_batch_start"):  # as any other callback's once the fit is over
+        assert name not in vars(monitor)
+        assert callable(getattr(monitor, name))
+
+
+def test_a_copy_of_a_monitor_at_work_has_all_its_hooks(tmp_path, monkeypatch):
+    use_fake_fitter(monkeypatch)
+    pl = importlib.import_module(FLAVOURS[0])
+    monitor, copies = ScalingLawMonitor(), []
+
+    class Copies(pl.Callback):
+        def on_validation_end(self, trainer, module):
+            assert monitor.on_after_backward is None
+            copies.append(copy.deepcopy(monitor))
+
+    make_trainer(pl, tmp_path, [monitor, Copies()], max_epochs=1).fit(make_module(pl), loader(), loader())
+    assert copies
+    for other in copies:
+        other.on_after_backward(None, None)
+        assert "on_after_backward" not in vars(other)
+
+
+def test_hooks_of_the_user_are_called(tmp_path, monkeypatch):
+    use_fake_fitter(monkeypatch)
+    pl = importlib.import_module(FLAVOURS[0])
+    calls = []
+
+    class Mine(ScalingLawMonitor):
+        def on_after_backward(self, trainer, module):
+            calls.append("subclass")
+            super().on_after_backward(trainer, module)
+
+        def on_train_batch_start(self, trainer, module, batch, batch_idx):
+            calls.append("start")
+            super().on_train_batch_start(trainer, module, batch, batch_idx)
+
+    monitor = Mine(flops_per_sample="measured")
+    mine = monitor.on_before_backward = lambda trainer, module, loss: calls.append("instance")
+    trainer = make_trainer(pl, tmp_path, monitor, max_epochs=1)
+    trainer.fit(make_module(pl), loader(), loader())
+    counted = {kind: calls.count(kind) for kind in ("subclass", "instance", "start")}
+    assert counted == dict.fromkeys(counted, trainer.global_step)
+    assert monitor.on_before_backward is mine
+    assert only_run(tmp_path).observations[-1].counts.flops > 0
 
 
 class OnDevice(torch.Tensor):

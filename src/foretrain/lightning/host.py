@@ -7,7 +7,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
@@ -116,6 +116,28 @@ def hold_back(monitor: Any, hook: str, error: Exception) -> None:
         "Training is not affected; observations or projections may be missing.",
     )
     log.debug("ScalingLawMonitor failed in `%s`", hook, exc_info=True)
+
+
+def leave_out(callback: Any, cls: type, hooks: Iterable[str]) -> None:
+    """Has Lightning pass over hooks of a callback: it calls what is callable, and None is not.
+
+    A hook of a subclass, or one that was set on the callback itself, stays.
+
+    Args:
+        callback: It.
+        cls: The class whose hooks have nothing to do.
+        hooks: Their names.
+    """
+    for name in hooks:
+        if getattr(type(callback), name) is getattr(cls, name):
+            callback.__dict__.setdefault(name, None)
+
+
+def take_back(callback: Any, hooks: Iterable[str]) -> None:
+    """Undoes `leave_out`."""
+    for name in hooks:
+        if callback.__dict__.get(name, callback) is None:
+            del callback.__dict__[name]
 
 
 def version_fault(trainer: Any) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import weakref
 from collections.abc import Callable, Iterable
@@ -109,7 +110,6 @@ class ScalingLawMonitor(TrainingPath):
             name=name,
         )
         self.report: Report | None = None
-        self._key = str(self._generate_state_key(**self.settings.identity))
         self._counter = BatchCounter(batch_size_fn, length_fn)
         self._size: ModelSize | None = None
         self._place: Place | None = None
@@ -138,10 +138,10 @@ class ScalingLawMonitor(TrainingPath):
             state.pop(name, None)
         return state
 
-    @property
+    @functools.cached_property  # which is a plain attribute to the profiler, which asks around every hook
     def state_key(self) -> str:
         """Apart for what monitors of one Trainer differ in, so that all can be in one checkpoint."""
-        return self._key  # a profiler asks for it around every hook, of which a step has a dozen
+        return str(self._generate_state_key(**self.settings.identity))
 
     def warn_once(self, key: str, message: str) -> None:
         """Warns, unless it already did so under this key."""
@@ -179,7 +179,7 @@ class ScalingLawMonitor(TrainingPath):
         # A run goes on counting when it is resumed with another metric, axis or study.
         states = checkpoint.get("callbacks") or {}
         ours = [state for key, state in states.items() if str(key).startswith(f"{type(self).__qualname__}{{")]
-        if ours and self._key not in states:
+        if ours and self.state_key not in states:
             self.load_state_dict(ours[0])
 
     @guarded

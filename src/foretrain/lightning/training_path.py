@@ -7,12 +7,16 @@ from typing import Any
 from torch import Tensor
 
 from foretrain.lightning.counting import BatchCounter
-from foretrain.lightning.host import HostCallback, guarded, guards_itself, hold_back
+from foretrain.lightning.host import HostCallback, guarded, guards_itself, hold_back, leave_out, take_back
 from foretrain.lightning.recording import Recording
 from foretrain.lightning.schedule import MOST_NOTED, RateRecorder
 from foretrain.report import Report
 
 POLL_EVERY = 16  # training batches, while a fit is under way
+IDLE_HOOKS = (  # of every batch, in which there is nothing to do
+    *("on_before_zero_grad", "on_before_backward", "on_after_backward"),
+    *("on_validation_batch_start", "on_validation_batch_end"),
+)
 
 
 class TrainingPath(HostCallback):
@@ -34,15 +38,19 @@ class TrainingPath(HostCallback):
     def _go_the_long_way(self) -> None:
         """Has the next step look at everything anew."""
         self._plain = self._noting = None
-        recording = self._recording
-        if recording is not None and recording.meter is not None:
-            # Of this object alone, and for a batch or two: a hook costs every step something.
-            self.__dict__["on_train_batch_start"] = self._begin_measuring
+        # Calling a hook costs a step more than most of them do in it: those with nothing to do step aside.
+        if self._recording is None:
+            take_back(self, (*IDLE_HOOKS, "on_train_batch_start"))
+            return
+        leave_out(self, TrainingPath, IDLE_HOOKS)
+        if self._recording.meter is None:
+            leave_out(self, TrainingPath, ("on_train_batch_start",))
         else:
-            self.__dict__.pop("on_train_batch_start", None)
+            take_back(self, ("on_train_batch_start",))
 
     @guarded
-    def _begin_measuring(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """Has torch count the FLOPs of a batch, where they are to be measured."""
         if self._recording is not None:
             self._recording.begin_measuring(trainer, pl_module)
 
@@ -76,9 +84,9 @@ class TrainingPath(HostCallback):
             counter = self._plain
             if counter is not None and (type(batch) is list or type(batch) is tuple) and batch:
                 first = batch[0]
-                if type(first) is Tensor and first.dim():
+                if type(first) is Tensor and (shape := first.shape):
                     counter.batches = batches = counter.batches + 1
-                    counter.newest = size = first.size(0)
+                    counter.newest = size = shape[0]
                     counter.samples += size
                     if not batches % POLL_EVERY:
                         self._poll(trainer)
@@ -103,7 +111,7 @@ class TrainingPath(HostCallback):
         if recording.meter is not None:
             recording.measure()
             if recording.meter is None:
-                self._go_the_long_way()  # without the hook that began to measure
+                self._go_the_long_way()  # which leaves out the hook that began to measure
         if recording.by_batch:
             recording.look(trainer)
         if counter.batches == 1 and counter.began is None:
