@@ -56,7 +56,7 @@ MAY_IMPORT = {
     "findings": set(),
     "report": {"findings", "flags"},
     "inputs": {"laws"},
-    "projection": {"laws", "fitting", "inputs", "uncertainty", "family", "report", "status"},
+    "projection": {"laws", "fitting", "inputs", "uncertainty", "family", "family_model", "report", "status"},
     "annealing": {"laws"},
     "run_curve": {"annealing", "laws"},
     "run_fit": {"run_curve", "laws"},

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 
+import foretrain
+from foretrain import family
 from foretrain.decisions import (
     JointLaw,
     Planner,
@@ -64,6 +66,19 @@ def test_inverses_meet_the_law_again_and_are_infinite_below_the_floor():
     assert np.isinf(LAW.compute_for(1.8172))
 
 
+def test_with_another_growth_every_budget_reaches_the_same_error_at_another_size():
+    room = np.array([[1e18], [1e24]])
+    other = DRAWS.with_growth(0.8, np.log(0.02))
+    np.testing.assert_allclose(other.best_loss(room), DRAWS.best_loss(room), rtol=1e-9)
+    n, d = other.optimum(room, per=1.0)
+    np.testing.assert_allclose(n, 0.02 * np.broadcast_to(room, n.shape) ** 0.8, rtol=1e-6)
+    np.testing.assert_allclose(other.loss(n, d), DRAWS.best_loss(room, per=1.0), rtol=1e-9)
+    assert (other.loss(1.1 * n, d / 1.1) > other.loss(n, d)).all()
+    same = DRAWS.with_growth(*DRAWS.growth())
+    for name in ("a", "alpha", "b", "beta"):
+        np.testing.assert_allclose(getattr(same, name), getattr(DRAWS, name), rtol=1e-9)
+
+
 def test_gains_are_the_derivatives_of_the_log_error():
     n, d, h = 4e8, 9e9, 1e-5
     by_size, by_data = LAW.gains(n, d)
@@ -116,6 +131,19 @@ def test_the_planner_finds_the_law_of_noisy_runs():
     assert needed.lower[0.9] < 3e9 < needed.upper[0.9]
     needed = planner.compute_needed(float(LAW.best_loss(1e21)))
     assert needed.lower[0.9] < 1e21 < needed.upper[0.9]
+
+
+def test_the_error_of_a_planned_run_is_the_joint_forecast_of_the_same_fit(monkeypatch):
+    points = grid(LAW)
+    planner = Planner(*points)
+    at = np.array([5e7, 1e9, 8e9]), np.array([2e10, 4e10, 1e11])
+    expected = foretrain.forecast_joint(*points, *at)
+    monkeypatch.setattr(family, "model_family", None)  # the family is not fitted anew
+    told = planner.final_loss(*at)
+    np.testing.assert_array_equal(told.median, expected.median)
+    np.testing.assert_array_equal(told.upper[0.9], expected.upper[0.9])
+    with pytest.raises(ValueError, match="Expected `at_params` and `at_data` to broadcast"):
+        planner.final_loss([1e7, 1e8], [1e9, 1e10, 1e11])
 
 
 def test_more_data_or_a_bigger_model_is_told_where_it_is_plain():

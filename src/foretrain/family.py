@@ -61,7 +61,7 @@ MAX_BACKTESTS = 8
 
 
 def family_moments(
-    n: Array, d: Array, y: Array, at_n: Array, at_d: Array
+    n: Array, d: Array, y: Array, at_n: Array, at_d: Array, model: FamilyModel | None = None
 ) -> tuple[tuple[Array, Array], FamilyModel]:
     """Mean and scale of the log of one new measurement, at any sizes and data.
 
@@ -75,11 +75,12 @@ def family_moments(
         y: The metric there, shape (k,), in its own unit. Positive.
         at_n: Model sizes asked about, shape (q,).
         at_d: Data asked about, shape (q,).
+        model: What `model_family` makes of the points, if that is known already.
 
     Returns:
         The moments, each of shape (q,), and the model around the largest size.
     """
-    model = model_family(n, d, y)
+    model = model_family(n, d, y) if model is None else model
     sizes = np.unique(n)
     if at_n.min() >= sizes[-1]:
         return model.log_moments(at_n, at_d), model

@@ -165,12 +165,12 @@ def find_optimum(
         )
     order = np.argsort(size)
     x, logs = np.log(size[order]), np.log(y[order])
-    place, level = _minima(x, logs[None])
+    place, level = minima(x, logs[None])
     inside = bool(np.isfinite(place[0]))
     if not replicates:
         return Optimum(float(np.exp(place[0])), float("nan"), float(np.exp(level[0])), inside, float("nan"))
     noise = np.random.default_rng(seed).normal(0.0, log_noise, (replicates, x.size))
-    places, levels = _minima(x, logs + noise)
+    places, levels = minima(x, logs + noise)
     kept = np.isfinite(places)
     share = float(kept.mean())
     if not kept.any():
@@ -185,8 +185,16 @@ def find_optimum(
     )
 
 
-def _minima(x: Array, logs: Array) -> tuple[Array, Array]:
-    """Places ln N and levels ln loss of the minimum of each row of `logs`, shape (r, k); NaN on an edge."""
+def minima(x: Array, logs: Array) -> tuple[Array, Array]:
+    """Where each of many curves is lowest.
+
+    Args:
+        x: ln N, ascending, shape (k,).
+        logs: ln loss there, shape (r, k).
+
+    Returns:
+        Places ln N and levels ln loss of the minimum of each row; NaN where it is on an edge.
+    """
     steps = np.linspace(0.0, 1.0, GRID_STEPS, endpoint=False)
     grid = np.append((x[:-1, None] + np.diff(x)[:, None] * steps).ravel(), x[-1])
     curve = Akima1DInterpolator(x, logs, axis=1)(grid)

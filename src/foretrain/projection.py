@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from foretrain.family import family_moments
+from foretrain.family_model import FamilyModel
 from foretrain.inputs import check_levels, positive, same_length
 from foretrain.laws.law import Array
 from foretrain.report import Band, NamedProjection
@@ -144,7 +145,6 @@ def forecast(
     return intervals(mean.reshape(at.shape), deviation.reshape(at.shape), levels, model.reasons)
 
 
-@np.errstate(under="ignore")
 def forecast_joint(
     n_params: ArrayLike,
     n_data: ArrayLike,
@@ -174,7 +174,34 @@ def forecast_joint(
     """
     n, d, y = positive("n_params", n_params), positive("n_data", n_data), positive("y", y)
     same_length(n_params=n, n_data=d, y=y)
-    levels = check_levels(levels)
+    return forecast_family(n, d, y, at_params, at_data, check_levels(levels))
+
+
+@np.errstate(under="ignore")
+def forecast_family(
+    n: Array,
+    d: Array,
+    y: Array,
+    at_params: ArrayLike,
+    at_data: ArrayLike,
+    levels: tuple[float, ...],
+    model: FamilyModel | None = None,
+) -> Forecast:
+    """`forecast_joint` of points that are known to be sound, and maybe averaged already.
+
+    Args:
+        n: Model size of each point, shape (k,), in parameters. Positive.
+        d: Data seen at each point, shape (k,). Positive.
+        y: The metric there, shape (k,), in its own unit. Positive.
+        at_params: As in `forecast_joint`, as are `at_data`, `levels` and what comes back.
+        at_data: Likewise.
+        levels: Likewise.
+        model: What `foretrain.family.model_family` makes of the points, if that is known.
+
+    Raises:
+        ValueError: If `at_params` or `at_data` holds a number that is not positive and finite, or the two do
+            not broadcast.
+    """
     at_n, at_d = positive("at_params", at_params), positive("at_data", at_data)
     try:
         at_n, at_d = np.broadcast_arrays(at_n, at_d)
@@ -182,5 +209,5 @@ def forecast_joint(
         raise ValueError(
             f"Expected `at_params` and `at_data` to broadcast, got shapes {at_n.shape} and {at_d.shape}."
         ) from None
-    (mean, deviation), model = family_moments(n, d, y, at_n.ravel(), at_d.ravel())
-    return intervals(mean.reshape(at_n.shape), deviation.reshape(at_n.shape), levels, model.reasons)
+    (mean, scale), model = family_moments(n, d, y, at_n.ravel(), at_d.ravel(), model)
+    return intervals(mean.reshape(at_n.shape), scale.reshape(at_n.shape), levels, model.reasons)

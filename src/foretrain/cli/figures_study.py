@@ -10,8 +10,8 @@ import numpy as np
 from foretrain.axes import AXES
 from foretrain.cli.drawing import BAND, plain_text, scale_log, start
 from foretrain.cli.output import count
-from foretrain.decisions import Isoflop, Planner, StudyPoints, envelope, isoflop_optima
-from foretrain.decisions.isoflop import CLOSE, FEWEST_BUDGETS
+from foretrain.decisions import Isoflop, Planner, StudyPoints, envelope
+from foretrain.decisions.isoflop import equal_compute
 from foretrain.frontier import MIN_MODELS
 from foretrain.laws.law import Array
 
@@ -19,36 +19,13 @@ LEVEL = 0.9
 MOST_SLICES = 8
 """Sizes that have a slice of the law, evenly among those there are."""
 
-BUDGETS = 24
-"""Budgets that are tried for curves of equal compute; of those that enough sizes reach so many are drawn."""
-MOST_CURVES = 6
-APART = 0.1
-"""Budgets as near to one that was given on purpose, in ln C, are passed over."""
-
 AHEAD = 100.0
 """The frontier is drawn up to this many times the largest compute."""
 
 
 def isoflop(points: StudyPoints) -> Isoflop:
     """Curves of equal compute at budgets that at least four sizes have reached, along the data seen."""
-    compute = points.per * points.n * points.seen
-    planned, spread = _planned(compute, points.n), np.geomspace(compute.min(), compute.max(), BUDGETS)
-    # The same points twice would make the growth of the best size look surer.
-    apart = np.abs(np.log(spread[:, None] / planned)).min(axis=1, initial=np.inf) > APART
-    budgets = planned if planned.size >= FEWEST_BUDGETS else np.concatenate([planned, spread[apart]])
-    found = isoflop_optima(points.n, points.seen, points.y, budgets, per=points.per)
-    most = len(found.budgets)
-    if most <= MOST_CURVES:
-        return found
-    chosen = found.budgets[np.linspace(0, most - 1, MOST_CURVES).round().astype(int)]
-    return isoflop_optima(points.n, points.seen, points.y, chosen, per=points.per)
-
-
-def _planned(compute: Array, n: Array) -> Array:
-    """Budgets that enough sizes were given on purpose, shape (k,): equal but for whole steps."""
-    order = np.argsort(compute)
-    parts = np.split(order, np.flatnonzero(np.diff(np.log(compute[order])) > CLOSE) + 1)
-    return np.array([np.median(compute[part]) for part in parts if np.unique(n[part]).size >= MIN_MODELS])
+    return equal_compute(points.n, points.seen, points.y, points.per)
 
 
 def missing(planner: Planner, points: StudyPoints) -> dict[str, str]:
@@ -110,13 +87,14 @@ def _slices(planner: Planner, points: StudyPoints) -> Any:
 def _frontier(planner: Planner, points: StudyPoints) -> Any:
     compute = points.per * points.n * points.seen
     at = np.geomspace(compute.min(), AHEAD * compute.max(), 60)
-    draws, _ = planner.trade_off.optimum(at[:, None], points.per)
+    draws, _ = planner.advice.optimum(at[:, None], points.per)
     lower, median, upper = np.quantile(draws, [0.5 - LEVEL / 2, 0.5, 0.5 + LEVEL / 2], axis=1)
     figure, axes = start("The best size for a budget", "training FLOPs", "parameters")
     axes.plot(compute, points.n, ".", color="0.75", markersize=4, label="all points")
     best_at, best_n, _ = envelope(points.n, points.seen, points.y, per=points.per)
     axes.plot(best_at, best_n, ".", color="tab:orange", label="no other reached its error with less compute")
-    axes.plot(at, median, color="tab:blue", linewidth=1, label="compute-optimal, by the joint law")
+    by = "by the joint law or by equal compute" if planner.contrary else "by the joint law"
+    axes.plot(at, median, color="tab:blue", linewidth=1, label=f"compute-optimal, {by}")
     axes.fill_between(at, lower, upper, color="tab:blue", **BAND)
     found = isoflop(points)
     inside = [(c, best) for c, best in zip(found.budgets, found.optima, strict=True) if best.inside]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from foretrain.cli.figures_study import isoflop, missing
+from foretrain.cli.figures_study import missing
 from foretrain.cli.page import figure, items, paragraph, table
-from foretrain.decisions import Planner, StudyPoints, disagreement
+from foretrain.decisions import Planner, StudyPoints
 
 BUDGETS = (1.0, 10.0, 100.0)
 """Multiples of the largest compute so far whose best use is told."""
@@ -48,8 +48,7 @@ def study_section(planner: Planner, points: StudyPoints, pictures: Mapping[str, 
     ]
     if not planner.blocking:
         parts.append(_advice(planner, points))
-        contrary = disagreement(planner.trade_off, isoflop(points))
-        parts += [paragraph(contrary)] if contrary else []
+        parts += [paragraph(planner.contrary)] if planner.contrary else []
     for name, title in TITLES.items():
         parts.append(f"<h4>{title}</h4>")
         if name in without:

@@ -9,10 +9,9 @@ from dataclasses import replace
 from typing import Any
 
 from foretrain.axes import AXES
-from foretrain.cli.figures_study import isoflop
 from foretrain.cli.output import CommandError, console, count, positive, table, visible, warn
 from foretrain.cli.roots import choose, read_studies, study_folders
-from foretrain.decisions import Answer, Choice, Planner, StudyPoints, disagreement, from_study
+from foretrain.decisions import Answer, Choice, Planner, StudyPoints, from_study
 from foretrain.decisions.answers import CANNOT_TELL
 from foretrain.repeated import effective_data
 
@@ -117,7 +116,7 @@ def _points_json(name: str, points: StudyPoints, planner: Planner) -> dict[str, 
         "runs": sorted(set(points.runs)),
         "left_out": {one.run: one.reason for one in points.left_out},
         "notes": list(points.notes),
-        "contrary": disagreement(planner.trade_off, isoflop(points)) or None,
+        "contrary": planner.contrary or None,
         "reasons": [reason.value for reason in planner.reasons],
     }
 
@@ -150,7 +149,7 @@ def _tell(
         f"{count(points.d.max())} {AXES[points.axis].unit}; {points.per:.3g} FLOPs for each parameter "
         "and one of these.",
         *points.notes,
-        *([contrary] if (contrary := disagreement(planner.trade_off, isoflop(points))) else []),
+        *([planner.contrary] if planner.contrary else []),
         *(f"Left out: {one.run}: {one.reason}." for one in points.left_out),
     ]
     for line in lines:

@@ -2,7 +2,8 @@
 
 from foretrain.decisions.allocation import FLOPS_PER_WEIGHT, JointLaw
 from foretrain.decisions.answers import Answer, Choice, NextRun, Optimum
-from foretrain.decisions.isoflop import Isoflop, disagreement, envelope, isoflop_optima
+from foretrain.decisions.contradiction import disagreement
+from foretrain.decisions.isoflop import Isoflop, envelope, isoflop_optima
 from foretrain.decisions.planner import Planner, compute_multiplier
 from foretrain.decisions.study import LeftOut, StudyPoints, from_study, study_points
 

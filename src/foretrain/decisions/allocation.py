@@ -100,10 +100,10 @@ class JointLaw:
         Returns:
             N and D. Where A or B is zero the optimum is at an end: N is 0 or infinite.
         """
-        _, a, alpha, b, beta = self._values()
         room = np.asarray(compute, float) / per
-        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-            log_n = (np.log(alpha * a) - np.log(beta * b) + beta * np.log(room)) / (alpha + beta)
+        exponent, log_g = self.growth()
+        with np.errstate(over="ignore", invalid="ignore"):
+            log_n = log_g + exponent * np.log(room)
             n = np.exp(log_n)
             return np.asarray(n), np.asarray(np.exp(np.log(room) - log_n))
 
@@ -127,6 +127,31 @@ class JointLaw:
         """The size that reaches an error on data d; infinite where none suffices."""
         e, a, alpha, b, beta = self._values()
         return _inverse(np.asarray(loss, float) - e - b * np.asarray(d, float) ** -beta, a, alpha)
+
+    def growth(self) -> tuple[Array, Array]:
+        """How the best size grows: a and ln g of `N = g R^a`, where R is the product of size and data."""
+        _, a, alpha, b, beta = self._values()
+        with np.errstate(divide="ignore", invalid="ignore"):
+            log_g = (np.log(alpha * a) - np.log(beta * b)) / (alpha + beta)
+        return np.asarray(beta / (alpha + beta)), np.asarray(log_g)
+
+    def with_growth(self, exponent: ArrayLike, log_g: ArrayLike) -> JointLaw:
+        """The law of the same least error for every budget, whose best size grows in another way.
+
+        With `K R^-p` what the best use of R leaves above E, `alpha = p / a`, `beta = p / (1 - a)`,
+        `A = a K g^alpha` and `B = (1 - a) K g^-beta`.
+
+        Args:
+            exponent: a of `N = g R^a`, between 0 and 1, in a shape that broadcasts with the parameters.
+            log_g: ln g.
+        """
+        a, log_g = np.asarray(exponent, float), np.asarray(log_g, float)
+        e, excess, power = self._frontier(1.0)
+        alpha, beta = power / a, power / (1.0 - a)
+        with np.errstate(over="ignore", under="ignore"):
+            by_size = a * excess * np.exp(alpha * log_g)
+            by_data = (1.0 - a) * excess * np.exp(-beta * log_g)
+        return JointLaw(e, by_size, alpha, by_data, beta)
 
     def worth(self, n: ArrayLike, seen: ArrayLike, unique: float, r: float = R_D, r_n: float = R_N) -> Worth:
         """What size and data are worth once the data repeat (Muennighoff et al. 2023, equations 5 and 6).
@@ -187,8 +212,8 @@ class JointLaw:
         """E, K and p of the least error for a budget, `E + K C^-p`."""
         e, a, alpha, b, beta = self._values()
         power = alpha * beta / (alpha + beta)
+        _, log_g = self.growth()
         with np.errstate(divide="ignore", invalid="ignore"):
-            log_g = (np.log(alpha * a) - np.log(beta * b)) / (alpha + beta)
             excess = a * np.exp(-alpha * log_g) + b * np.exp(beta * log_g)
         # Without a term of size (or of data) one that is as small as one likes costs nothing.
         excess = np.where((a > 0) & (b > 0), excess, 0.0)

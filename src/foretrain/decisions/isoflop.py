@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from foretrain.decisions.allocation import FLOPS_PER_WEIGHT, JointLaw
-from foretrain.frontier import MIN_MODELS, Growth, Optimum, find_optimum, fit_growth
+from foretrain.decisions.allocation import FLOPS_PER_WEIGHT
+from foretrain.frontier import MIN_MODELS, NARROWEST, Growth, Optimum, find_optimum, fit_growth, minima
 from foretrain.inputs import positive, same_length
 from foretrain.laws.law import Array
 
 CLOSE = 0.01
 """A point counts as measured at a budget that differs by no more, in ln C: runs end at whole steps."""
 
-NORMAL_90 = 1.645
-"""Standard deviations to either side that hold 90 % of a normal distribution."""
-
 FEWEST_BUDGETS = 3
 """Optima below which their growth says nothing against the law."""
+
+BUDGETS, MOST_CURVES = 24, 6
+"""Budgets tried for curves of equal compute, and how many of those that enough sizes reach are kept."""
+
+APART = 0.1
+"""Budgets as near to one that was given on purpose, in ln C, are passed over."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ class Isoflop:
         losses: The error of each there, interpolated along its own run, in the metric's unit.
         optima: The best size at each.
         growth: `N = k C^a` through the optima inside; None where fewer than two are.
+        draws: a and ln k with the noise of repeated runs, shape (2, r); r is 0 where there is no growth, or
+            no replicates were asked for.
     """
 
     budgets: Array
@@ -39,6 +44,7 @@ class Isoflop:
     losses: tuple[Array, ...]
     optima: tuple[Optimum, ...]
     growth: Growth | None
+    draws: Array
 
 
 def isoflop_optima(
@@ -81,48 +87,55 @@ def isoflop_optima(
     n, d, y = positive("n", n), positive("d", d), positive("y", y)
     same_length(n=n, d=d, y=y)
     kept: list[tuple[float, Array, Array, Optimum]] = []
-    for budget in np.unique(positive("budgets", budgets)):
-        sizes, losses = _at_budget(n, d, y, float(budget) / per)
-        if sizes.size >= MIN_MODELS:
+    budgets, known = np.unique(positive("budgets", budgets)), np.unique(n)
+    for budget, values in zip(budgets, _at_budgets(n, d, y, budgets / per), strict=True):
+        reached = np.isfinite(values)
+        if reached.sum() >= MIN_MODELS:
+            sizes, losses = known[reached], np.exp(values[reached])
             best = find_optimum(sizes, losses, log_noise=log_noise, replicates=replicates, seed=seed)
             kept.append((float(budget), sizes, losses, best))
-    inside = [(budget, best) for budget, _, _, best in kept if best.inside and np.isfinite(best.n)]
-    growth = None
-    if len(inside) > 1:
-        spread = [best.log_n_std for _, best in inside]
-        known = spread if np.isfinite(spread).all() and min(spread) > 0 else None
-        growth = fit_growth([budget for budget, _ in inside], [best.n for _, best in inside], known)
-    return Isoflop(
+    found = Isoflop(
         budgets=np.array([budget for budget, *_ in kept]),
         sizes=tuple(sizes for _, sizes, _, _ in kept),
         losses=tuple(losses for _, _, losses, _ in kept),
         optima=tuple(best for *_, best in kept),
-        growth=growth,
+        growth=None,
+        draws=np.empty((2, 0)),
     )
+    inside = [(budget, best) for budget, _, _, best in kept if best.inside and np.isfinite(best.n)]
+    if len(inside) < 2:
+        return found
+    spread = [best.log_n_std for _, best in inside]
+    known_spread = spread if np.isfinite(spread).all() and min(spread) > 0 else None
+    growth = fit_growth([budget for budget, _ in inside], [best.n for _, best in inside], known_spread)
+    draws = _draws(found, known, log_noise, replicates, seed)
+    return replace(found, growth=growth, draws=draws)
 
 
-def disagreement(law: JointLaw, found: Isoflop) -> str:
-    """A sentence where equal compute and the joint law do not agree on how the best size grows; else empty.
+def _draws(found: Isoflop, known: Array, log_noise: float, replicates: int, seed: int) -> Array:
+    """The growth's a and ln k when all runs are repeated, shape (2, r).
 
-    Args:
-        law: Draws of the law that the advice rests on, `Planner.trade_off`.
-        found: From the same runs.
+    Repeated, a run is better or worse along all of its curve, so one deviation of each size moves its error
+    at all budgets alike; what the grid of sizes hides is each budget's own.
     """
-    growth = found.growth
-    inside = sum(best.inside for best in found.optima)
-    if growth is None or inside < FEWEST_BUDGETS or not np.isfinite(growth.exponent_std):
-        return ""
-    alpha, beta = np.asarray(law.alpha, float), np.asarray(law.beta, float)
-    low, high = np.quantile(beta / (alpha + beta), [0.05, 0.95])
-    least, most = (growth.exponent + side * NORMAL_90 * growth.exponent_std for side in (-1, 1))
-    if least <= high and low <= most:
-        return ""
-    return (
-        f"The best sizes of equal compute grow like compute to the power of {growth.exponent:.2f} "
-        f"({least:.2f} to {most:.2f}), by the joint law it is {low:.2f} to {high:.2f}: "
-        "the law does not hold for these runs. Trust the sizes of equal compute, within the budgets that "
-        "were run."
-    )
+    rng = np.random.default_rng(seed)
+    offsets = rng.normal(0.0, log_noise, (replicates, known.size))
+    places, weights = np.full((2, len(found.optima), replicates), np.nan)
+    for i, (sizes, losses, best) in enumerate(zip(found.sizes, found.losses, found.optima, strict=True)):
+        if best.inside and best.log_n_std > 0:
+            x = np.log(sizes)
+            places[i], _ = minima(x, np.log(losses) + offsets[:, np.searchsorted(known, sizes)])
+            least = NARROWEST * float(np.ptp(x)) / (x.size - 1)
+            by_grid = np.sqrt(max(least**2 - float(np.nanvar(places[i])), 0.0))
+            places[i] += rng.normal(0.0, by_grid, replicates)
+            weights[i] = best.log_n_std**-2.0
+    inside = np.isfinite(places)
+    kept = inside.sum(axis=0) > 1
+    w, y = np.where(inside, weights, 0.0)[:, kept], np.where(inside, places, 0.0)[:, kept]
+    x, total = np.log(found.budgets)[:, None], w.sum(axis=0)
+    centre, middle = (w * x).sum(axis=0) / total, (w * y).sum(axis=0) / total
+    exponent = (w * (x - centre) * (y - middle)).sum(axis=0) / (w * (x - centre) ** 2).sum(axis=0)
+    return np.stack([exponent, middle - exponent * centre])
 
 
 def envelope(
@@ -149,15 +162,48 @@ def envelope(
     return compute[kept], n[kept], y[kept]
 
 
-def _at_budget(n: Array, d: Array, y: Array, product: float) -> tuple[Array, Array]:
-    """Sizes measured on both sides of `product / N` of data, or at it, and their errors there."""
-    sizes, losses = [], []
-    for size in np.unique(n):
-        own = n == size
-        data, values = np.log(d[own]), np.log(y[own])
-        order = np.argsort(data, kind="stable")
-        data, values, at = data[order], values[order], float(np.log(product / size))
-        if data[0] - CLOSE <= at <= data[-1] + CLOSE:
-            sizes.append(float(size))
-            losses.append(float(np.exp(np.interp(at, data, values))))
-    return np.array(sizes), np.array(losses)
+def equal_compute(n: Array, d: Array, y: Array, per: float) -> Isoflop:
+    """Curves of equal compute at budgets that at least four sizes have reached: of many, six.
+
+    The budgets are those that the runs were given on purpose; where fewer than three were, others as well,
+    evenly in ln C.
+
+    Args:
+        n: Model size of each point, shape (m,), in parameters. Positive.
+        d: Data seen at each, shape (m,). Positive.
+        y: The metric there, shape (m,), in its own unit. Positive.
+        per: FLOPs for each parameter and unit of data.
+    """
+    compute = per * n * d
+    planned, spread = _planned(compute, n), np.geomspace(compute.min(), compute.max(), BUDGETS)
+    # The same points twice would make the growth of the best size look surer.
+    apart = np.abs(np.log(spread[:, None] / planned)).min(axis=1, initial=np.inf) > APART
+    budgets = planned if planned.size >= FEWEST_BUDGETS else np.concatenate([planned, spread[apart]])
+    budgets = np.unique(budgets)
+    reached = budgets[np.isfinite(_at_budgets(n, d, y, budgets / per)).sum(axis=1) >= MIN_MODELS]
+    if reached.size > MOST_CURVES:
+        reached = reached[np.linspace(0, reached.size - 1, MOST_CURVES).round().astype(int)]
+    return isoflop_optima(n, d, y, reached if reached.size else budgets, per=per)
+
+
+def _planned(compute: Array, n: Array) -> Array:
+    """Budgets that enough sizes were given on purpose, shape (k,): equal but for whole steps."""
+    order = np.argsort(compute)
+    parts = np.split(order, np.flatnonzero(np.diff(np.log(compute[order])) > CLOSE) + 1)
+    return np.array([np.median(compute[part]) for part in parts if np.unique(n[part]).size >= MIN_MODELS])
+
+
+def _at_budgets(n: Array, d: Array, y: Array, products: Array) -> Array:
+    """The ln y of each size (ascending) at `products / N` of data, shape (budgets, sizes).
+
+    NaN where a size was not measured on both sides, or there.
+    """
+    order = np.lexsort((d, n))
+    sizes, first = np.unique(n[order], return_index=True)
+    values = np.full((products.size, sizes.size), np.nan)
+    parts = zip(*(np.split(np.log(v[order]), first[1:]) for v in (d, y)), strict=True)
+    for column, (size, (data, level)) in enumerate(zip(sizes, parts, strict=True)):
+        at = np.log(products / size)
+        inside = (data[0] - CLOSE <= at) & (at <= data[-1] + CLOSE)
+        values[inside, column] = np.interp(at[inside], data, level)
+    return values

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from foretrain.decisions.allocation import FLOPS_PER_WEIGHT, R_N, JointLaw
 from foretrain.decisions.answers import Answer, Choice, NextRun, Optimum, choose, summarize
+from foretrain.decisions.contradiction import disagreement, either
 from foretrain.decisions.draws import draw_laws
+from foretrain.decisions.isoflop import Isoflop, equal_compute
 from foretrain.family import model_family, model_trade_off
 from foretrain.family_model import FamilyModel
 from foretrain.inputs import check_levels, positive, same_length
 from foretrain.laws.law import Array
-from foretrain.projection import LEVELS, Forecast, forecast_joint
+from foretrain.projection import LEVELS, Forecast, forecast_family
 from foretrain.repeated import R_D, effective_data
 from foretrain.status import FitStatus
 
@@ -47,7 +50,7 @@ class Planner:
 
     Attributes:
         law: Draws for statements about one place, in which the points next to it count most.
-        trade_off: Draws for what size gains over data, in which all points count alike.
+        trade_off: Draws of the joint law for what size gains over data, in which all points count alike.
         reasons: What is in doubt about the family, the gravest first.
 
     Raises:
@@ -80,6 +83,27 @@ class Planner:
         whole = model_trade_off(self._n, self._d, self._y, self._model)
         self.trade_off: JointLaw = draw_laws(whole, DRAWS, seed)
         self.reasons = self._model.reasons
+        self._seed = seed
+
+    @cached_property
+    def contrary(self) -> str:
+        """That equal compute contradicts the joint law, as a sentence (`disagreement`); empty where not."""
+        return disagreement(self.trade_off, self._equal_compute, self._per)
+
+    @cached_property
+    def advice(self) -> JointLaw:
+        """Draws that the answers of size against data come from.
+
+        These are `trade_off`, but where equal compute contradicts it: then draws that leave open which of the
+        two is right (`foretrain.decisions.contradiction.either`).
+        """
+        if not self.contrary:
+            return self.trade_off
+        return either(self.trade_off, self._equal_compute, self._per, self._seed)
+
+    @cached_property
+    def _equal_compute(self) -> Isoflop:
+        return equal_compute(self._n, self._d, self._y, self._per)
 
     @property
     def blocking(self) -> tuple[FitStatus, ...]:
@@ -88,7 +112,7 @@ class Planner:
 
     def final_loss(self, n: ArrayLike, d: ArrayLike) -> Forecast:
         """The error of planned runs of size n on data d: `foretrain.forecast_joint`."""
-        return forecast_joint(self._n, self._d, self._y, n, d, self._levels)
+        return forecast_family(self._n, self._d, self._y, n, d, self._levels, self._model)
 
     def as_answer(self, question: str, forecast: Forecast) -> Answer:
         """A forecast of one place as the answer to a question, in the metric's unit."""
@@ -119,7 +143,7 @@ class Planner:
     def compute_needed(self, target: float) -> Answer:
         """The least compute for a target error, at the best size for it."""
         positive("target", [target])
-        draws = self.trade_off.compute_for(target, self._per)
+        draws = self.advice.compute_for(target, self._per)
         return self._answer(f"Compute for {target:.4g}", draws, "FLOPs")
 
     def optimum(
@@ -144,7 +168,7 @@ class Planner:
                 return law.optimum(compute, self._per)[0]
             return law.optimum_of_repeats(compute, unique, self._per, r, r_n)[0]
 
-        draws = sizes(self.trade_off)
+        draws = sizes(self.advice)
         told = f"for {compute:.3g} FLOPs"
         size = self._answer(f"Best size {told}", draws, "parameters", sizes)
         data = self._answer(f"Best data {told}", compute / self._per / draws, "of data", sizes)
@@ -167,7 +191,7 @@ class Planner:
             by_size, by_data = law.gains(n, d)
             return np.asarray(by_data / by_size)
 
-        found = ratio(self.trade_off)
+        found = ratio(self.advice)
         answer = summarize(
             f"More data or a bigger model at {n:.3g} parameters and {d:.3g} of data",
             found,
@@ -177,7 +201,7 @@ class Planner:
             blocked=bool(self.blocking),
             wide=np.inf,
         )
-        telling = self._most_telling(self.trade_off, np.log(found), None)
+        telling = self._most_telling(self.advice, np.log(found), None)
         return choose(answer, ("more data", "a bigger model"), found, telling, blocked=bool(self.blocking))
 
     def next_run(
@@ -208,7 +232,7 @@ class Planner:
             return answer
         if aim is None:
             return replace(answer, next_run=self.next_run())
-        return replace(answer, next_run=self._most_telling(self.trade_off, np.log(aim(self.trade_off)), None))
+        return replace(answer, next_run=self._most_telling(self.advice, np.log(aim(self.advice)), None))
 
     def _most_telling(self, law: JointLaw, aim: Array, compute: float | None) -> NextRun:
         """The run whose outcome, over the draws of a law, goes most with `aim`, shape (draws,)."""
@@ -252,8 +276,8 @@ def compute_multiplier(
         The choice; `answer` is the compute of the second over that of the first, at the first one's error.
     """
     positive("compute", [compute])
-    loss = ours.trade_off.best_loss(compute, ours._per)
-    ratio = theirs.trade_off.compute_for(loss, theirs._per) / compute
+    loss = ours.advice.best_loss(compute, ours._per)
+    ratio = theirs.advice.compute_for(loss, theirs._per) / compute
     blocked = bool(ours.blocking or theirs.blocking)
     answer = summarize(
         f"{names[0]} or {names[1]} at {compute:.3g} FLOPs",
@@ -266,5 +290,5 @@ def compute_multiplier(
     )
     # Where one recipe's floor forbids the error, its compute is taken as the largest that occurred.
     most = np.max(ratio, where=np.isfinite(ratio), initial=1.0)
-    telling = theirs._most_telling(theirs.trade_off, np.log(np.minimum(ratio, most)), None)
+    telling = theirs._most_telling(theirs.advice, np.log(np.minimum(ratio, most)), None)
     return choose(answer, names, ratio, telling, blocked=blocked)
