@@ -21,7 +21,8 @@ _STYLE = """
 :root { color-scheme: light dark }
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums }
-th, td { padding: .25rem .7rem; border-bottom: 1px solid #8884; text-align: right; overflow-wrap: anywhere }
+th, td { padding: .25rem .7rem; border-bottom: 1px solid #8884; text-align: right }
+td { overflow-wrap: break-word; min-width: 4rem; max-width: 16rem }
 th:first-child, td:first-child, th:nth-child(2), td:nth-child(2) { text-align: left }
 h4 { margin-bottom: .2rem }
 .wide { overflow-x: auto }
