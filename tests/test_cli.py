@@ -1,5 +1,6 @@
 """The `foretrain` command, on records that a store wrote."""
 
+import io
 import json
 import subprocess
 import sys
@@ -159,3 +160,17 @@ def test_version(capsys):
         main(["--version"])
     assert ended.value.code == 0
     assert capsys.readouterr().out == f"foretrain {__version__}\n"
+
+
+@pytest.mark.parametrize("width", [30, 80])
+def test_tables_break_no_numbers(width):
+    from rich.console import Console
+
+    from foretrain.cli.output import table
+
+    rows = [("a-long-name-of-a-run", "2,662,400", "1.932 (1.913 to 1.95), not annealed")]
+    screen = Console(width=width, record=True, file=io.StringIO())
+    screen.print(table("", ("run", "tokens", "planned end"), rows))
+    said = screen.export_text()
+    assert "2,662,400" in said
+    assert max(map(len, said.splitlines())) <= width

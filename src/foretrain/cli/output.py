@@ -7,7 +7,7 @@ import math
 import re
 import sys
 from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from rich.console import Console
 from rich.progress import track
@@ -16,6 +16,7 @@ from rich.table import Table
 # C0 and C1 control characters, and those that turn the direction of what follows.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _LONGEST = 200
+_LONGEST_NUMBER = 14  # 1,000,000,000 and a little
 
 Item = TypeVar("Item")
 
@@ -65,10 +66,15 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], 
         left: How many columns hold text.
     """
     made = Table(title=visible(title))
+    shown = [[visible(cell) for cell in row] for row in rows]
     for place, column in enumerate(columns):
-        made.add_column(visible(column), justify="left" if place < left else "right", overflow="fold")
-    for row in rows:
-        made.add_row(*(visible(cell) for cell in row))
+        words = [column, *(row[place] for row in shown)]
+        # A number in two lines is misread; what has several words can give way.
+        whole = place >= left and all(len(word) <= _LONGEST_NUMBER and " " not in word for word in words)
+        justify: Literal["left", "right"] = "left" if place < left else "right"
+        made.add_column(visible(column), justify=justify, overflow="fold", no_wrap=whole)
+    for cells in shown:
+        made.add_row(*cells)
     return made
 
 
