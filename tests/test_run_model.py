@@ -7,19 +7,21 @@ import pytest
 
 from foretrain.annealing import MEMORIES, RatePath
 from foretrain.run_curve import CELLS, RunCurve
-from foretrain.run_fit import ALIKE, NOISE, Fits, fit_laws, law, pool, weigh
+from foretrain.run_fit import ALIKE, ALIKE_RUNS, ALONG_SIZE, NOISE, Fits, fit_laws, law, pool, weigh
 from foretrain.run_model import model_run
 from test_annealing import cosine
 
 THETA = np.array([np.log(3.2), 1.2, np.log(0.5), np.log(0.05)])
 
 
-def curve(lr: np.ndarray, step: np.ndarray, theta=THETA, *, reference=5000.0, k=1, noise=0.0, seed=0):
+def curve(
+    lr: np.ndarray, step: np.ndarray, theta=THETA, *, reference=5000.0, k=1, noise=0.0, seed=0, **known
+):
     path = RatePath.of(lr)
     z = np.log(path.done(step) / reference)
     log_y = law(np.asarray(theta)[None], z, path.annealed(step, MEMORIES[k]))[0][0]
     log_y = log_y + noise * np.random.default_rng(seed).normal(size=step.size)
-    return RunCurve.of(step, np.exp(log_y), lr)
+    return RunCurve.of(step, np.exp(log_y), lr, **known)
 
 
 def fitted(made: RunCurve, mean: np.ndarray, precision: np.ndarray, k: int = 1) -> Fits:
@@ -85,7 +87,8 @@ def test_pooled_runs_give_the_mean_and_spread_that_drew_them():
     drawn = THETA + rng.normal(size=(400, 4)) * spread
     told = np.diag([1e6, 1e5, 1e5, 1e5])  # each run tells its own law almost exactly
     fits = told_exactly(drawn, np.repeat(told[None], 400, axis=0))
-    (mean,), (covariance,) = pool(fits, np.ones((1, 400), dtype=bool), THETA, 0.1 * np.eye(4))
+    everyone = np.ones((1, 400), dtype=bool)
+    (mean,), (covariance,) = pool(fits, everyone, np.zeros((1, 400)), THETA, 0.1 * np.eye(4))
     assert mean == pytest.approx(drawn.mean(axis=0), abs=0.01)
     assert np.sqrt(np.diag(covariance)) == pytest.approx(drawn.std(axis=0), rel=0.05)
 
@@ -96,10 +99,73 @@ def test_a_run_that_tells_nothing_of_its_gain_adds_nothing_to_what_is_known_of_i
     other = THETA + np.array([0.0, 0.0, 0.0, 1.0])
     fits = told_exactly(np.array([other] * 3 + [THETA] * 3), np.array([blind] * 3 + [known] * 3))
     counted = np.array([[True] * 6, [True] * 3 + [False] * 3])
-    mean, _ = pool(fits, counted, THETA, np.diag([0.1, 0.1, 0.1, 6.0]))
+    weak = np.diag([0.1, 0.1, 0.1, 6.0])
+    mean, _ = pool(fits, counted, np.zeros((2, 6)), THETA, weak)
     assert mean[0, 3] == pytest.approx(THETA[3], abs=0.02)
-    alone, _ = pool(fits[np.arange(3)], counted[:1, :3], THETA, np.diag([0.1, 0.1, 0.1, 6.0]))
+    alone, _ = pool(fits[np.arange(3)], counted[:1, :3], np.zeros((1, 3)), THETA, weak)
     assert mean[1] == pytest.approx(alone[0], abs=1e-9)  # what does not count changes nothing
+
+
+def test_what_changes_with_size_is_followed_to_the_size_asked_about():
+    rng = np.random.default_rng(5)
+    larger = -rng.uniform(1.0, 4.0, 60)
+    slope = np.array([-0.1, 0.2, 0.05, 0.15])
+    drawn = THETA + larger[:, None] * slope + rng.normal(size=(60, 4)) * ALIKE
+    fits = told_exactly(drawn, np.repeat(1e8 * np.eye(4)[None], 60, axis=0))
+    (mean,), (covariance,) = pool(fits, np.ones((1, 60), dtype=bool), larger[None], THETA, 1e-6 * np.eye(4))
+    for k in range(4):
+        expected, at_zero = np.polyfit(larger, drawn[:, k], 1, cov=True)
+        assert mean[k] == pytest.approx(expected[1], abs=0.2 * np.sqrt(at_zero[1, 1]))
+        one_more = np.hypot(
+            np.std(drawn[:, k] - np.polyval(expected, larger), ddof=2), np.sqrt(at_zero[1, 1])
+        )
+        assert np.sqrt(covariance[k, k]) == pytest.approx(one_more, rel=0.1)
+
+
+@pytest.mark.parametrize("larger", [0.0, -np.log(4.0), np.log(30.0)])
+def test_one_run_of_another_size_tells_less_the_further_its_size(larger):
+    fits = told_exactly(THETA[None], 1e10 * np.eye(4)[None])
+    mean, (covariance,) = pool(fits, np.array([[True]]), np.array([[larger]]), THETA, 1e-9 * np.eye(4))
+    alike = ALIKE_RUNS / (ALIKE_RUNS + 1) * ALIKE**2  # the run itself shows no differences
+    assert mean[0] == pytest.approx(THETA, abs=1e-4)
+    assert np.diag(covariance) == pytest.approx(2 * alike + (larger * ALONG_SIZE) ** 2, rel=1e-3)
+
+
+def test_a_run_of_one_other_size_does_not_bend_a_young_runs_law():
+    """A law of size, data and schedule; the earlier run is a quarter as large, which the young run may not
+    be drawn to: its points are then not met, and what is not met is no noise."""
+    lr, steps = cosine(20_000, 200), np.arange(400, 20_001, 200)
+    path = RatePath.of(lr)
+
+    def trained(n, upto, seed, **known):
+        done, at = path.done(steps), steps <= upto
+        y = (1.2 + 0.5 * (n / 1e7) ** -0.35 + 6 * done**-0.3) * (1 - 0.06 * path.annealed(steps, MEMORIES[1]))
+        y = y * np.exp(2e-3 * np.random.default_rng(seed).normal(size=steps.size))
+        return RunCurve.of(steps[at], y[at], lr, **known), float(np.log(y[-1]))
+
+    end = np.array([20_000])
+    (young, came), _ = trained(4e8, 2000, 0, params=4e8), None
+    earlier, _ = trained(1e8, 20_000, 1, params=1e8)
+    model = model_run(young, [earlier])
+    (mean,), (deviation,) = model.log_moments(end)
+    assert abs(mean - came) < 2 * deviation and deviation < 0.05
+    assert float(np.sqrt(model.fits.variance.max())) < 2 * 2e-3
+    blind, _ = trained(1e8, 20_000, 1)  # of unknown size
+    assert model_run(young, [blind]).log_moments(end)[1][0] < deviation
+
+
+def test_runs_of_another_batch_are_compared_at_the_same_data():
+    """The same curve along the data, in half the steps of twice the batch."""
+    lr, steps = np.full(20_000, 1e-3), np.arange(500, 20_001, 500)
+    run = curve(lr, steps[:10], noise=1e-3, batch=64.0)
+    same = curve(lr, steps, noise=1e-3, seed=1, batch=64.0)
+    twice = RunCurve.of(steps // 2, np.exp(same.log_y), lr[:10_000], batch=128.0)
+    assert twice.log_data(run) == pytest.approx(same.log_data(run), abs=1e-12)
+    end = np.array([20_000])
+    one, two = (np.ravel(model_run(run, [lent]).log_moments(end)) for lent in (same, twice))
+    assert two == pytest.approx(one, abs=1e-9)
+    unknown = RunCurve.of(steps // 2, np.exp(same.log_y), lr[:10_000])
+    assert abs(model_run(run, [unknown]).log_moments(end)[0][0] - one[0]) > 1e-4
 
 
 def test_alike_runs_make_a_young_run_sure_and_unlike_ones_do_not():

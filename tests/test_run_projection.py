@@ -45,6 +45,16 @@ def test_earlier_runs_narrow_the_band_and_say_so():
     assert FitStatus.ANNEALING_BORROWED in among.reasons and FitStatus.UNCALIBRATED not in among.reasons
 
 
+def test_earlier_runs_of_another_size_tell_less():
+    y, young = measured(seed=5), STEPS <= 4000
+    library = [{"step": STEPS, "y": measured(seed=s), "lr": LR, "n_params": 1e6} for s in range(3)]
+    widths = []
+    for n_params in (None, 1e6, 1e8):
+        told = foretrain.forecast_run(STEPS[young], y[young], LR, [20_000], library, n_params=n_params)
+        widths.append(float(np.log(told.upper[0.9] / told.lower[0.9])[0]))
+    assert widths[0] == widths[1] < 0.8 * widths[2]
+
+
 def test_what_the_run_itself_has_shown_is_not_borrowed():
     y, late = measured(), STEPS <= 19_000
     told = foretrain.forecast_run(STEPS[late], y[late], LR, [20_000])
@@ -92,6 +102,7 @@ def test_levels_and_shape_are_those_asked_for():
         ({"levels": [90]}, r"`levels` to be numbers between 0 and 1"),
         ({"library": [{"step": [1], "y": [2.0]}]}, r"`library\[0\]` to be a mapping.*without lr"),
         ({"library": [{"step": [9], "y": [2.0], "lr": [1.0]}]}, r"`library\[0\]\.step`.*from 1 to 1.*got 9"),
+        ({"n_params": 0}, r"`n_params` to hold positive, finite numbers, got 0"),
     ],
 )
 def test_bad_input_says_what_was_expected(changed, message):

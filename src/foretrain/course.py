@@ -232,7 +232,9 @@ def follow(record: RunRecord, metric: str, axis: str, unit: int | None = None) -
         params=params[-1] if params else 0.0,
         schedule=schedule,
         unit=unit,
-        points=RunCurve.of(places, values, rates),
+        points=RunCurve.of(
+            places, values, rates, params=params[-1] if params else 0.0, batch=per_step * unit
+        ),
         steps=steps,
         values=values,
         known_steps=known_steps,

@@ -18,7 +18,7 @@ from foretrain.survey import Survey
 MOST_EARLIER = 16
 """Earlier runs that tell of a run: the most alike."""
 
-ALIKE_DATA = 2.0
+ALIKE_DATA = 8.0
 """Runs whose data for each step differ by more than this factor do not tell of each other."""
 
 FEWEST = 4

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,6 +23,8 @@ class RunCurve:
         done: Training done there, `path.done`, of cells the mean in ln S; shape (n,).
         annealed: `path.annealed` there, for each of `MEMORIES`; shape (k, n).
         log_y: Log of the metric, shape (n,).
+        params: Trainable parameters; 0 where unknown.
+        batch: Data of one step, in the unit of the data axis; 0 where unknown.
     """
 
     path: RatePath
@@ -30,15 +32,19 @@ class RunCurve:
     done: Array
     annealed: Array
     log_y: Array
+    params: float = 0.0
+    batch: float = 0.0
 
     @classmethod
-    def of(cls, step: Array, y: Array, lr: Array) -> RunCurve:
+    def of(cls, step: Array, y: Array, lr: Array, *, params: float = 0.0, batch: float = 0.0) -> RunCurve:
         """Sorts the points, leaves out those of warm-up where others are left, and averages many in cells.
 
         Args:
             step: Optimizer steps at which y was measured, shape (n,), whole numbers from 1 to T.
             y: The metric, shape (n,). Positive.
             lr: Rate of every step, shape (T,). None negative, one positive.
+            params: Trainable parameters; 0 where unknown.
+            batch: Data of one step; 0 where unknown.
         """
         path = RatePath.of(lr)
         order = np.argsort(step, kind="stable")
@@ -56,16 +62,32 @@ class RunCurve:
             log_done, log_y = np.add.reduceat(log_done, first) / many, np.add.reduceat(log_y, first) / many
             annealed = np.add.reduceat(annealed, first, axis=1) / many
             steps = steps[np.append(first[1:], steps.size) - 1]
-        return cls(path, steps, np.exp(log_done), annealed, log_y)
+        return cls(path, steps, np.exp(log_done), annealed, log_y, params, batch)
 
     def until(self, done: float) -> RunCurve:
         """The points up to so much training, at least one."""
         count = max(int((self.done <= done).sum()), 1)
-        return RunCurve(
-            self.path, self.steps[:count], self.done[:count], self.annealed[:, :count], self.log_y[:count]
+        return replace(
+            self,
+            steps=self.steps[:count],
+            done=self.done[:count],
+            annealed=self.annealed[:, :count],
+            log_y=self.log_y[:count],
         )
+
+    def larger(self, other: RunCurve) -> float:
+        """The log of its size over that of another run; 0 where one is unknown."""
+        return _log_ratio(self.params, other.params)
+
+    def log_data(self, other: RunCurve) -> Array:
+        """Ln S, shape (n,), with S as the steps in which another run sees as much data."""
+        return np.asarray(np.log(self.done) + _log_ratio(self.batch, other.batch))
 
     @property
     def end(self) -> float:
         """Training done by the last planned step."""
         return float(self.path.done(np.array([self.path.rates.size]))[0])
+
+
+def _log_ratio(one: float, other: float) -> float:
+    return float(np.log(one / other)) if one > 0 and other > 0 else 0.0

@@ -20,6 +20,15 @@ ALIKE_RUNS = 2.0
 """By how much runs of one study differ, in the same four, is taken beforehand as this, as if so many runs had
 told it: the level as much as seeds differ (Kaplan et al. 2020: .02 nats)."""
 
+ALONG_SIZE = np.array([0.3, 0.25, 0.1, 0.15])
+"""By how much the same four change with ln N, at the same data: standard deviations beforehand. At 20 tokens
+for each parameter the law of Besiroglu et al. 2024 has -.11 (10 million parameters) to -.05 (a billion) for
+the level, -.17 to -.06 for logit F and 0 for the exponent; of the gain, Luo et al. 2025 have .15 from 25 to
+100 million."""
+
+UNLIKE = 3.0
+"""Runs are taken as no further from what others tell than so many standard deviations of the usual prior."""
+
 RECENCY = 1.2
 """A point at S counts (S / S_last) to this power; of an earlier run, (S / S_ask) to minus it beyond S_ask."""
 
@@ -66,7 +75,9 @@ class Fits:
     def moments(self, z: Array, annealed: Array) -> tuple[Array, Array]:
         """Mean and variance of one new log measurement at ln (S / S0) under each law, shape (m, n)."""
         mean, slopes = law(self.theta, z, annealed)
-        return mean, np.einsum("mni,mij,mnj->mn", slopes, self.spread, slopes) + self.variance[:, None]
+        left = np.einsum("mni,mij,mnj->mn", slopes, self.spread, slopes)
+        # Of runs whose levels are apart by many powers of ten, rounding may leave less than nothing.
+        return mean, np.maximum(left, 0.0) + self.variance[:, None]
 
 
 def law(theta: Array, z: Array, annealed: Array) -> tuple[Array, Array]:
@@ -188,7 +199,9 @@ def _median(values: Array, present: NDArray[np.bool_]) -> Array:
     return np.asarray(0.5 * (low + high)[:, 0])
 
 
-def pool(fits: Fits, counted: NDArray[np.bool_], usual: Array, narrow: Array) -> tuple[Array, Array]:
+def pool(
+    fits: Fits, counted: NDArray[np.bool_], larger: Array, usual: Array, narrow: Array
+) -> tuple[Array, Array]:
     """Mean and covariance, for one more run, of the parameters that runs of this study have.
 
     Random effects: what the points of each run alone say of its parameters, a normal density, is combined by
@@ -197,6 +210,7 @@ def pool(fits: Fits, counted: NDArray[np.bool_], usual: Array, narrow: Array) ->
     Args:
         fits: Of r runs.
         counted: Which of the runs count, for each of g answers, shape (g, r).
+        larger: Ln of their size over that of the run asked about, of each answer, shape (g, r).
         usual: Mean of the weak prior of their mean, shape (4,).
         narrow: Its precision, shape (4, 4).
 
@@ -206,17 +220,26 @@ def pool(fits: Fits, counted: NDArray[np.bool_], usual: Array, narrow: Array) ->
     counts = counted.astype(float)
     many = counts.sum(axis=1)[:, None]
     between = np.diag(ALIKE**2)
-    mean = counts @ fits.theta / many
+    design = np.stack([np.ones_like(larger), larger], axis=-1)
+    products = np.einsum("gr,gra,grb->gab", counts, design, design)
+    beforehand = np.zeros((8, 8))
+    beforehand[:4, :4], beforehand[4:, 4:] = narrow, np.diag(1.0 / ALONG_SIZE**2)
+    pull = np.concatenate([narrow @ usual, np.zeros(4)])
+    most = UNLIKE / np.sqrt(np.diag(narrow))
+    trend = np.zeros((counts.shape[0], 2, 4))
+    trend[:, 0] = counts @ fits.theta / many
     spread = np.repeat(between[None], counts.shape[0], axis=0)
     for _ in range(20):
         inverse = np.linalg.inv(spread)
         each = np.linalg.inv(fits.told[None] + inverse[:, None])
-        pull = np.einsum("gij,gj->gi", inverse, mean)
-        own = np.einsum("grij,grj->gri", each, fits.push[None] + pull[:, None])
-        total = np.einsum("gr,gri->gi", counts, own)
-        right = np.einsum("gij,gj->gi", inverse, total) + narrow @ usual
-        mean = np.linalg.solve(many[..., None] * inverse + narrow, right[..., None])[..., 0]
-        apart = own - mean[:, None]
+        expected = design @ trend
+        own = np.einsum("grij,grj->gri", each, fits.push[None] + expected @ inverse)
+        information = np.einsum("gab,gij->gaibj", products, inverse).reshape(-1, 8, 8) + beforehand
+        total = np.einsum("gr,gra,gri->gai", counts, design, own)
+        right = (total @ inverse).reshape(-1, 8) + pull
+        trend = np.linalg.solve(information, right[..., None]).reshape(-1, 2, 4)
+        apart = np.clip(own - design @ trend, -most, most)
         scatter = np.einsum("gr,gri,grj->gij", counts, apart, apart) + np.einsum("gr,grij->gij", counts, each)
         spread = (ALIKE_RUNS * between + scatter) / (ALIKE_RUNS + many)[..., None]
-    return mean, spread * (1.0 + 1.0 / many)[..., None]
+        spread = 0.5 * (spread + np.swapaxes(spread, -1, -2))
+    return trend[:, 0], spread + np.linalg.inv(information)[:, :4, :4]

@@ -125,19 +125,21 @@ def model_run(run: RunCurve, library: Sequence[RunCurve] = (), *, ask: float | N
     reference = float(run.done[-1])
     usual = MEAN + np.array([run.log_y[-1], 0.0, 0.0, 0.0])
     every = len(MEMORIES)
-    mean, precision = np.tile(usual, (every, 1)), np.tile(NARROW, (every, 1, 1))
+    mean, spread = np.tile(usual, (every, 1)), np.tile(np.diag(SPREAD**2), (every, 1, 1))
     expected, evidence = np.full(every, NOISE**2), np.zeros(every)
     missed, scores = np.zeros((every, 0)), np.zeros((every, 0))
     if library:
         known = _known(library, run, usual, run.end if ask is None else ask)
         expected = np.array([max(float(np.median(fits.variance)), NOISE**2) for fits in known])
         evidence = np.array([float(fits.evidence.sum()) for fits in known])
-        pooled = [pool(fits, np.ones((1, len(library)), dtype=bool), usual, NARROW) for fits in known]
+        everyone = np.ones((1, len(library)), dtype=bool)
+        larger = np.array([[earlier.larger(run) for earlier in library]])
+        pooled = [pool(fits, everyone, larger, usual, NARROW) for fits in known]
         mean = np.concatenate([m for m, _ in pooled])
-        precision = np.asarray(np.linalg.inv(np.concatenate([s for _, s in pooled])))
+        spread = np.concatenate([s for _, s in pooled])
         missed, scores = _left_out(run, library, known, expected, usual)
     memories = np.repeat(np.arange(every), len(RECENCIES))
-    fits, past = _own(run, memories, mean, precision, expected)
+    fits, past = _own(run, memories, mean, np.asarray(np.linalg.inv(spread)), expected)
     evidence = (evidence + fits.evidence[:: len(RECENCIES)])[memories]
     shares = np.exp(evidence.min() - evidence)
     if past.size:
@@ -148,7 +150,7 @@ def model_run(run: RunCurve, library: Sequence[RunCurve] = (), *, ask: float | N
     typical = MISFIT_BORROWED * (1.0 + 1.0 / len(library)) if library else MISFIT
     squared = (MISFIT_SCORES * typical**2 + float(excess.sum())) / (MISFIT_SCORES + excess.size)
     # Of the variance that ln b had before the run's own points were seen, what is left.
-    left = fits.spread[:, 3, 3] / np.linalg.inv(precision)[memories, 3, 3]
+    left = fits.spread[:, 3, 3] / spread[memories, 3, 3]
     template, counts = _template(run, library, shares @ missed[memories])
     return RunModel(
         path=run.path,
@@ -217,25 +219,28 @@ def _own(
 
 def _known(library: Sequence[RunCurve], run: RunCurve, usual: Array, ask: float) -> list[Fits]:
     """The laws of earlier runs under each memory, for a forecast at `ask`, each under the usual prior."""
-    log_s, log_y, annealed = _side_by_side(library)
+    log_s, log_y, annealed = _side_by_side(library, run)
     z = log_s - np.log(run.done[-1])
     base = weigh(np.abs(log_s - np.log(ask)))
     mean = np.tile(usual, (len(library), 1))
     for row, earlier in zip(mean, library, strict=True):
-        row[0] = np.interp(np.log(run.done[-1]), np.log(earlier.done), earlier.log_y)
+        row[0] = np.interp(np.log(run.done[-1]), earlier.log_data(run), earlier.log_y)
     precision = np.tile(NARROW, (len(library), 1, 1))
     expected = np.full(len(library), NOISE**2)
     z = np.where(np.isfinite(z), z, 0.0)
     return [fit_laws(z, m, log_y, base, mean, precision, expected) for m in annealed]
 
 
-def _side_by_side(curves: Sequence[RunCurve]) -> tuple[Array, Array, Array]:
-    """Ln S, infinite where a curve has no more points, ln y, and M for each memory, of curves in rows."""
+def _side_by_side(curves: Sequence[RunCurve], run: RunCurve) -> tuple[Array, Array, Array]:
+    """Ln S, infinite where a curve has no more points, ln y, and M for each memory, of curves in rows.
+
+    S is in steps of the run: a step of a larger batch counts as so many of them.
+    """
     longest = max(curve.done.size for curve in curves)
     log_s, log_y = np.full((len(curves), longest), np.inf), np.zeros((len(curves), longest))
     annealed = np.zeros((len(MEMORIES), len(curves), longest))
     for row, curve in enumerate(curves):
-        log_s[row, : curve.done.size], log_y[row, : curve.done.size] = np.log(curve.done), curve.log_y
+        log_s[row, : curve.done.size], log_y[row, : curve.done.size] = curve.log_data(run), curve.log_y
         annealed[:, row, : curve.done.size] = curve.annealed
     return log_s, log_y, annealed
 
@@ -249,16 +254,17 @@ def _left_out(
         return np.zeros((len(MEMORIES), many)), np.zeros((len(MEMORIES), 0))
     progress = float(run.done[-1]) / run.end
     young = [earlier.until(progress * earlier.done[-1]) for earlier in library]
-    log_s, log_y, annealed = _side_by_side(young)
+    log_s, log_y, annealed = _side_by_side(young, run)
     log_reference = float(np.log(run.done[-1]))
-    last = np.array([np.log(curve.done[-1]) for curve in young])[:, None]
+    last = np.array([curve.log_data(run)[-1] for curve in young])[:, None]
     base = weigh(np.where(np.isfinite(log_s), last - log_s, np.inf))
     z = np.where(np.isfinite(log_s), log_s - log_reference, 0.0)
-    start_z, end_z = last - log_reference, np.log([[c.done[-1]] for c in library]) - log_reference
+    start_z, end_z = last - log_reference, np.array([[c.log_data(run)[-1]] for c in library]) - log_reference
+    larger = np.array([[other.larger(one) for other in library] for one in library])
     end_y = np.array([[curve.log_y[-1]] for curve in library])
     missed, scores = [], []
     for k, fits in enumerate(known):
-        mean, spread = pool(fits, ~np.eye(many, dtype=bool), usual, NARROW)
+        mean, spread = pool(fits, ~np.eye(many, dtype=bool), larger, usual, NARROW)
         variance = np.full(many, expected[k])
         then = fit_laws(z, annealed[k], log_y, base, mean, np.asarray(np.linalg.inv(spread)), variance)
         end, spread_there = then.moments(end_z, np.array([[c.annealed[k, -1]] for c in library]))

@@ -39,6 +39,8 @@ def forecast_run(
     library: Sequence[Mapping[str, Any]] = (),
     levels: Sequence[float] = LEVELS,
     seed: int = 0,
+    *,
+    n_params: float | None = None,
 ) -> Forecast:
     """Projects one run along its learning-rate schedule.
 
@@ -52,17 +54,19 @@ def forecast_run(
         y: The metric there, shape (n,), in its own unit; one that falls in training. Positive.
         lr: Learning rate of every step from 1 to the planned end, shape (T,). None negative, one positive.
         at: Steps to project to, any shape, whole numbers from 1 to T.
-        library: Earlier runs, each a mapping with `step`, `y` and `lr` as above, and optionally `n_params`.
+        library: Earlier runs, each a mapping with `step`, `y` and `lr` as above, and optionally `n_params`. A
+            step of theirs has as much data as one of the run.
         levels: Nominal levels of the central intervals.
         seed: Kept for estimators that draw; today's is deterministic, so it changes nothing.
+        n_params: The run's model size, where those of earlier runs are given: runs of other sizes tell less.
 
     Returns:
         Median and intervals, and a status that says what to doubt.
 
     Raises:
-        ValueError: If a step is no whole number from 1 to T, a number is not finite, a y or every rate is not
-            positive, step and y differ in length, an earlier run lacks one of the three, or a level is not
-            between 0 and 1.
+        ValueError: If a step is no whole number from 1 to T, a number is not finite, a y, a size or every
+            rate is not positive, step and y differ in length, an earlier run lacks one of the three, or a
+            level is not between 0 and 1.
 
     Example:
         >>> import numpy as np
@@ -76,7 +80,7 @@ def forecast_run(
     """
     del seed
     levels = check_levels(levels)
-    run = _run_curve("", step, y, lr)
+    run = _run_curve("", step, y, lr, n_params)
     steps = _steps("at", at, run.path.rates.size)
     earlier = []
     for index, item in enumerate(library):
@@ -86,7 +90,8 @@ def forecast_run(
                 f"Expected `library[{index}]` to be a mapping with step, y and lr, got one without "
                 f"{' and '.join(missing)}."
             )
-        earlier.append(_run_curve(f"library[{index}].", item["step"], item["y"], item["lr"]))
+        where = f"library[{index}]."
+        earlier.append(_run_curve(where, item["step"], item["y"], item["lr"], item.get("n_params")))
     flat = steps.ravel()
     model = model_run(run, earlier, ask=float(run.path.done(flat).max()))
     reasons = reasons_to_doubt(run, model, flat, borrowed_from=len(earlier))
@@ -130,7 +135,7 @@ def reasons_to_doubt(
     return tuple(status for status in FitStatus if status in found)
 
 
-def _run_curve(where: str, step: ArrayLike, y: ArrayLike, lr: ArrayLike) -> RunCurve:
+def _run_curve(where: str, step: ArrayLike, y: ArrayLike, lr: ArrayLike, n_params: Any) -> RunCurve:
     try:
         rates = np.asarray(lr, dtype=float)
     except (TypeError, ValueError) as error:
@@ -152,7 +157,8 @@ def _run_curve(where: str, step: ArrayLike, y: ArrayLike, lr: ArrayLike) -> RunC
     metric = positive(f"{where}y", y)
     steps = _steps(f"{where}step", step, rates.size)
     same_length(**{f"{where}step": steps, f"{where}y": metric})
-    return RunCurve.of(steps, metric, rates)
+    params = 0.0 if n_params is None else float(positive(f"{where}n_params", n_params).ravel()[0])
+    return RunCurve.of(steps, metric, rates, params=params)
 
 
 def _steps(name: str, values: ArrayLike, last: int) -> Array:
