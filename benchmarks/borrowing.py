@@ -34,6 +34,8 @@ from rich.progress import track
 from borrowing_studies import METRIC, NEW, Trained, draw
 from foretrain.analysis import Question, Shelf, analyze
 from foretrain.comparison import RunCurve
+from foretrain.entering import DECAYED
+from foretrain.findings import Entering
 from foretrain.points import run_curve
 from foretrain.relatives import Relatives
 from foretrain.report import NamedProjection
@@ -126,7 +128,8 @@ def gadre(path: Path) -> None:
         for row in csv.DictReader(file):
             if row["train_set"] == "rpj":
                 point = float(row["D_tokens"]), float(row["loss_c4_val"])
-                runs.append(RunCurve(row["name"], float(row["N"]), (point,), finished=True))
+                ends = Entering({DECAYED: (point[0], point[0])}, rates_unknown=True)
+                runs.append(RunCurve(row["name"], float(row["N"]), (point,), finished=True, entering=ends))
     print(f"\nGadre et al. 2024, RedPajama, C4 loss: {len(runs)} runs, sizes from the smaller ones")
     print(
         f"{'parameters':>14}{'runs':>6}{'from':>6}{'median error':>14}{'largest':>9}{'inside':>8}{'width':>8}"

@@ -46,8 +46,8 @@ MAY_IMPORT = {
     "family": {"laws", "fitting", "pairs", "family_model", "status"},
     "frontier": set(),
     "decisions": {
-        *("axes", "comparison", "conventions", "family", "family_model", "frontier", "inputs", "laws"),
-        *("observation", "points", "projection", "repeated", "repeats", "schedule", "status"),
+        *("axes", "comparison", "conventions", "entering", "family", "family_model", "frontier", "inputs"),
+        *("laws", "observation", "points", "projection", "repeated", "repeats", "status"),
     },
     "resampling": {"laws", "fitting", "resampling_checks", "resampling_curve", "resampling_joint"},
     "resampling_checks": {"laws"},
@@ -67,12 +67,13 @@ MAY_IMPORT = {
         *("run_curve", "run_model", "doubts", "inputs", "family_model", "laws", "projection", "status"),
         "uncertainty",
     },
+    "entering": {"findings", "laws", "observation", "schedule"},
     "comparison": {
-        *("conventions", "laws", "fitting", "uncertainty", "family", "family_model"),
+        *("conventions", "entering", "findings", "laws", "fitting", "uncertainty", "family", "family_model"),
         *("projection", "report", "status"),
     },
     "question": {"axes", "projection"},
-    "points": {"axes", "comparison", "findings", "laws", "observation", "upturn"},
+    "points": {"axes", "comparison", "entering", "findings", "laws", "observation", "upturn"},
     "repeats": {"axes", "findings", "laws", "observation", "repeated", "uncertainty"},
     "course": {"annealing", "axes", "laws", "observation", "points", "run_curve", "schedule"},
     "survey": {"comparison", "conventions", "laws", "observation"},
@@ -81,7 +82,7 @@ MAY_IMPORT = {
         *("annealing", "family_model", "laws", "projection", "run_curve", "run_model", "run_projection"),
         *("status", "uncertainty"),
     },
-    "relatives": {"comparison", "family", "family_model", "laws", "projection"},
+    "relatives": {"comparison", "entering", "family", "family_model", "laws", "projection"},
     "borrowing": {
         *("comparison", "findings", "laws", "projection", "relatives", "status", "uncertainty"),
     },
@@ -147,7 +148,8 @@ MAY_IMPORT = {
         "tensorboard.events",  # reads TensorBoard's files, and loads TensorBoard only then
     },
     "cli": {
-        *("", "axes", "analysis", "comparison", "conventions", "decisions", "findings", "fitting"),
+        *("", "axes", "analysis", "comparison", "conventions", "decisions", "entering", "findings"),
+        "fitting",
         *("frontier", "importers", "laws", "merging", "mirror", "observation", "points", "reader"),
         *(
             "record_file",

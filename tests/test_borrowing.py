@@ -12,9 +12,10 @@ from foretrain.analysis import Question, analyze
 from foretrain.axes import Counts
 from foretrain.borrowing import combine, disagreement, on_the_way
 from foretrain.comparison import RunCurve
+from foretrain.entering import CONSTANT, DECAYED
 from foretrain.family import family_moments
 from foretrain.family_model import T_SCALE
-from foretrain.findings import Borrowing, NamedProjection, borrowing_line
+from foretrain.findings import Borrowing, Entering, NamedProjection, borrowing_line
 from foretrain.observation import Observation, RunInfo, RunRecord, ScheduleUpdate
 from foretrain.reader import StudyReader
 from foretrain.relatives import DEPARTS, Relatives, ending
@@ -135,32 +136,36 @@ def test_on_the_way_a_place_is_moved_by_what_is_open_there():
 
 # Which points may tell
 
+ENDED = Entering({DECAYED: (40.0, 40.0)})
 
-def curve(run="a", n=1e6, phases=(0.5, 1.0, 0.6, 0.1), finished=True, **changes):
+
+def curve(run="a", n=1e6, phases=(0.5, 1.0, 1.0, 0.1), entering=ENDED, **changes):
     points = tuple((float(10 * (i + 1)), 3.0 - 0.1 * i) for i in range(len(phases) or 4))
-    return RunCurve(run, n, points, phases=phases, finished=finished, **changes)
+    return RunCurve(run, n, points, phases=phases, finished=True, entering=entering, **changes)
 
 
 @pytest.mark.parametrize(
-    ("changes", "end", "kept"),
+    ("spans", "changes", "end", "kept"),
     [
-        ({}, 0.1, 1),  # a decayed run ends once
-        ({}, 1.0, 0),  # at another rate
-        ({"finished": False}, 0.1, 0),  # it may yet go on
-        ({"phases": (0.5, 1.0, 1.0, 1.0)}, 1.0, 3),  # after the warm-up every point is an end
-        ({"phases": (0.5, 1.0, 1.0, 1.0), "finished": False}, 1.0, 3),
-        ({"phases": (0.5, 1.0, 1.0, 1.0)}, 0.1, 0),
-        ({"phases": (1.0, 0.1, 0.1, 0.1)}, 0.1, 3),  # a tail at the lowest rate
-        ({"phases": ()}, 0.1, 0),  # nobody knows where its rate was
-        ({"phases": ()}, None, 1),
-        ({"phases": (), "finished": False}, None, 0),
-        ({"phases": (), "conventions": {"schedule": "StepLR"}}, None, 0),
+        ({DECAYED: (40.0, 40.0)}, {}, 0.1, [40]),
+        ({DECAYED: (40.0, 40.0)}, {}, 0.3, []),  # this run's rate comes less far down
+        ({DECAYED: (40.0, 40.0)}, {}, 1.0, []),
+        ({DECAYED: (30.0, 40.0)}, {}, 0.1, [30, 40]),  # a tail at the lowest rate
+        ({CONSTANT: (20.0, 30.0)}, {}, 1.0, [20, 30]),  # one that held its rate and then let it fall
+        ({CONSTANT: (20.0, 30.0)}, {}, 0.9, [20, 30]),
+        ({CONSTANT: (20.0, 30.0)}, {}, 0.1, []),
+        ({}, {}, 0.1, []),  # it is under way
+        ({DECAYED: (40.0, 40.0)}, {"phases": ()}, 0.1, []),  # nobody knows where its rate was
+        ({DECAYED: (40.0, 40.0)}, {"phases": ()}, None, [40]),
+        ({DECAYED: (40.0, 40.0)}, {}, None, []),  # its own rates are known, this run's are not
+        ({}, {"phases": ()}, None, []),
+        ({DECAYED: (40.0, 40.0)}, {"phases": (), "conventions": {"schedule": "StepLR"}}, None, []),
     ],
 )
-def test_which_points_are_ends_as_this_run_will_have_one(changes, end, kept):
-    run = curve(**changes)
+def test_which_points_are_ends_as_this_run_will_have_one(spans, changes, end, kept):
+    run = curve(**changes, entering=Entering(spans, rates_unknown=changes.get("phases") == ()))
     found = ending(run, curve("own", conventions={}), end)
-    assert found.points == (run.points[-kept:] if kept else ())
+    assert [x for x, _ in found.points] == kept and len(found.phases) in (0, len(kept))
 
 
 def test_fewer_than_three_sizes_and_the_own_past_tell_nothing():

@@ -197,10 +197,11 @@ def test_what_a_log_lacks_is_said_with_what_it_has(options, message):
 def imported_family(tmp_path):
     """Runs of four sizes as CSV logs, of the law of `test_analysis`; validated every 1,000 steps of 1,000."""
     for n in SIZES:
-        rows = [f"{o.counts.samples // 1000 - 1},{o.value!r}" for o in record("x", n).observations]
-        folder = csv_file(tmp_path / f"n{n:.0e}", "step,val_loss\n" + "\n".join(rows) + "\n")
+        rows = [f"{o.counts.samples // 1000 - 1},{o.value!r},0.001" for o in record("x", n).observations]
+        folder = csv_file(tmp_path / f"n{n:.0e}", "step,val_loss,lr\n" + "\n".join(rows) + "\n")
         (folder / "hparams.yaml").write_text(f"n_params: {n}\n")
-    return ["import", "csv", str(tmp_path), "--metric", "val_loss", "--batch-size", "1000"]
+    known = ["--metric", "val_loss", "--batch-size", "1000", "--lr-key", "lr", "--lr-between", "hold"]
+    return ["import", "csv", str(tmp_path), *known]
 
 
 def test_imported_runs_of_several_sizes_make_a_law(tmp_path, capsys):

@@ -78,6 +78,7 @@ def analyze(runs: Mapping[str, RunRecord], question: Question, shelf: Shelf | No
         "conventions": dict(record.info.conventions),
         "past": own.past,
         "points": own.points,
+        "entering": own.entering,
         "excluded": excluded,
         "flags": flags,
         "joint": shelf.joint_report(

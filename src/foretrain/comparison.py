@@ -9,8 +9,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from foretrain.conventions import signature
+from foretrain.entering import CONSTANT, DECAYED, KINDS, SAME_PHASE
 from foretrain.family import family_moments
 from foretrain.family_model import MIN_SIZES
+from foretrain.findings import Entering
 from foretrain.fitting import fit
 from foretrain.laws.law import Array
 from foretrain.projection import LEVELS, band, named_projection
@@ -20,6 +22,9 @@ from foretrain.uncertainty import quantile_factor
 
 MIN_CURVE_POINTS, MAX_CURVES = 8, 250
 """A curve is not thinned below so many points; of more curves so many enter, evenly over the sizes."""
+
+LEAST_POINTS = 7
+"""Points below which a joint law is not told, whatever the sizes."""
 
 MAX_FAMILY_POINTS = 600
 """Points that enter a joint fit; longer curves are thinned."""
@@ -32,10 +37,6 @@ OFF_LEVEL = 0.98
 
 OFF_POINTS = 3
 """... at this many validations in a row, the last among them."""
-
-SAME_PHASE = 0.15
-"""Points of two runs are compared if their learning rates, over the largest of their run, differ by no more:
-in the middle of a decay the error is another than at a constant rate."""
 
 SIZE_SCALES = (2.0, 10.0)
 SIZE_REACH = 100.0
@@ -55,6 +56,8 @@ class RunCurve:
         past: The runs that this one goes on from, each with the data seen up to which its points are this
             run's too; 0 where none of them are.
         finished: Whether the run came to its end.
+        entering: Which of its points may enter a law of several runs; where that is not known, None, and all
+            are taken.
     """
 
     run: str
@@ -64,6 +67,21 @@ class RunCurve:
     phases: tuple[float, ...] = ()
     past: dict[str, float] = field(default_factory=dict)
     finished: bool = False
+    entering: Entering | None = None
+
+    def of_kind(self, kind: str, *, whole: bool = False) -> RunCurve:
+        """The curve's points of one kind that may enter a law of several runs.
+
+        Args:
+            kind: `entering.DECAYED`, the end, or `entering.CONSTANT`.
+            whole: Whether the points just before an end enter, too.
+        """
+        if self.entering is None:
+            return self
+        first, last = self.entering.spans.get(kind, (np.inf, -np.inf))
+        if kind == DECAYED and not whole:
+            first = last
+        return self._only([i for i, point in enumerate(self.points) if first <= point[0] <= last])
 
     def in_phase(self, phase: float) -> RunCurve:
         """The curve's points at which the rate had come as far down, and those where it is unknown."""
@@ -160,7 +178,19 @@ def each_once(curves: Sequence[RunCurve]) -> list[RunCurve]:
     return kept
 
 
-def _arrays(curves: Sequence[RunCurve]) -> tuple[Array, Array, Array]:
+def entering_kind(curves: Sequence[RunCurve]) -> str:
+    """The kind of points that tells a law of size; ends with a decayed rate where both do."""
+
+    def told(kind: str) -> tuple[bool, int, bool]:
+        some = [curve for curve in (c.of_kind(kind) for c in curves) if curve.points]
+        sizes, count = len({c.params for c in some}), sum(len(c.points) for c in some)
+        return sizes >= MIN_SIZES and count >= LEAST_POINTS, sizes, kind == DECAYED
+
+    return max((DECAYED, CONSTANT), key=told)
+
+
+def stack(curves: Sequence[RunCurve]) -> tuple[Array, Array, Array]:
+    """Size, data and metric of the curves' points, each of shape (k,), long curves thinned alike."""
     if len(curves) > MAX_CURVES:
         by_size = sorted(curves, key=lambda curve: curve.params)
         curves = [by_size[i] for i in np.linspace(0, len(by_size) - 1, MAX_CURVES).astype(int)]
@@ -192,7 +222,7 @@ def off_curve(own: RunCurve, others: Sequence[RunCurve]) -> dict[str, float] | N
     sizes = {c.params for c in others}
     if len(sizes) < MIN_SIZES or own.params < min(sizes):
         return None
-    n, d, y = _arrays(others)
+    n, d, y = stack(others)
     reached = [(x, value) for x, value in own.points if 0.1 * d.max() <= x <= 1.5 * d.max()]
     if len(reached) < OFF_POINTS:
         return None
@@ -234,7 +264,8 @@ def joint_report(
 
     Args:
         curves: The runs. Those counted by other conventions than most are left out, and that is said; what
-            was measured before one run went on from another counts once.
+            was measured before one run went on from another counts once. Of each run only those points enter
+            that `foretrain.entering` allows.
         at_data: The data that the statement about size is for, in the axis's unit; the largest amount that
             every size has reached if None.
         target_params: Model sizes to project to, beside 2 and 10 times the largest.
@@ -250,12 +281,18 @@ def joint_report(
     alike = [c for c, counted in zip(usable, signatures, strict=True) if counted == usual]
     left_out += len(usable) - len(alike)
     told = "" if not left_out else f" {left_out} runs counted by other conventions were left out."
-    kept = each_once(alike)
+    once = each_once(alike)
+    kind = entering_kind(once)
+    kept = [c for c in (c.of_kind(kind) for c in once) if c.points]
+    if any(c.entering is not None for c in kept):
+        told += f" {KINDS[kind]}"
+    if len(kept) < len(once):
+        told += f" {len(once) - len(kept)} of {len(once)} runs have no such points."
     names = tuple(c.run for c in kept)
     if len({c.params for c in kept}) < MIN_SIZES:
         status = FitStatus.TOO_FEW_SIZES
         return JointReport(status=status.value, sentence=status.sentence + told, runs=names)
-    n, d, y = _arrays(kept)
+    n, d, y = stack(kept)
     if at_data is None:
         at_data = float(min(d[n == size].max() for size in np.unique(n)))
     sizes = [(f"{scale:g}x size", scale * float(n.max())) for scale in SIZE_SCALES]

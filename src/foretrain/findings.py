@@ -136,6 +136,22 @@ class JointReport:
 
 
 @dataclass(frozen=True)
+class Entering:
+    """The points of a run that stand for the error of a run that ended there; see `foretrain.entering`.
+
+    Attributes:
+        spans: Data seen at the first and the last point of each kind, "decayed" or "constant"; a kind that is
+            not there has none. Of a decayed rate the last point is the end, and those before it are as good.
+        rates_unknown: Whether the learning rates are unknown, so that the end is taken for a decayed one.
+        reason: Why there is no end with a decayed rate; empty where there is one.
+    """
+
+    spans: dict[str, tuple[float, float]] = field(default_factory=dict)
+    rates_unknown: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class ScheduleNote:
     """What the projections of a run know of its learning rates.
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from foretrain.axes import AXES
 from foretrain.comparison import RunCurve
+from foretrain.entering import entering
 from foretrain.findings import BestValue
 from foretrain.laws.law import Array
 from foretrain.observation import Observation, RunRecord
@@ -35,6 +36,7 @@ def run_curve(
         phases=_phases([by_x[x].lr for x in places]),
         past={run: _seen_at(kept, step) for run, step in record.past.items()},
         finished=record.state == "finished",
+        entering=entering(record, kept) if kept else None,
     )
     return curve, excluded, tuple(o for o in record.observations if o.metric == metric)
 

@@ -7,17 +7,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from foretrain.comparison import SAME_PHASE, RunCurve, each_once
+from foretrain.comparison import RunCurve, each_once, stack
+from foretrain.entering import CONSTANT, DECAYED, SAME_PHASE
 from foretrain.family import family_moments, model_toward
 from foretrain.family_model import MIN_SIZES, T_SCALE, FamilyModel
 from foretrain.laws.law import Array
 from foretrain.projection import Moments
 
-STILL = 0.02
-"""Points of a run before its end count as ends if the rate, over its largest, has since fallen by no more."""
-
-MAX_RUNS, MAX_POINTS = 64, 600
-"""Runs that tell of one, the nearest in size; and points of theirs, evenly along each."""
+MAX_RUNS = 64
+"""Runs that tell of one, the nearest in size."""
 
 MOST_SCORED = 8
 """Up to so many runs are forecast from each other. Of more the law's own past forecasts tell as well, and
@@ -26,10 +24,10 @@ those are made anyway."""
 PRIOR_SCORES = 2.0
 """As many good forecasts are taken as seen before."""
 
-
-DEPARTS = T_SCALE * 0.0065
-"""Scale of the log error by which one run departs from the law of its study: seeds differ by .0004 to .01
-(Muennighoff et al. 2023), and few ends, one for each size, do not tell by how much."""
+DEPARTS = T_SCALE * 0.004
+"""Scale of the log error by which one run departs from the law of its study, beyond what the law's residuals
+tell: seeds differ by .0004 to .01 (Muennighoff et al. 2023), and few ends, one for each size, hardly tell by
+how much. On the design studies of `benchmarks/borrowing.py` more made the intervals too wide."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ class Relatives:
         scores = _scores(found)
         squared = PRIOR_SCORES + float(np.square(scores).sum())
         inflation = max(1.0, float(np.sqrt(squared / (PRIOR_SCORES + scores.size))))
-        n, d, y = _stack(found)
+        n, d, y = stack(found)
         law = model_toward(n, d, y, own.params)
         return cls(tuple(c.run for c in found), own.params, law, float(d.max()), inflation, scores.size)
 
@@ -90,41 +88,23 @@ class Relatives:
 def ending(curve: RunCurve, own: RunCurve, end: float | None) -> RunCurve:
     """The points of a run that are ends, as the end of another run will be one: none where it has none.
 
-    A run whose rate has fallen ends once, with its last point: in the middle of a decay the error is another.
-    At a rate that stays, every point is an end.
+    Args:
+        curve: The run.
+        own: The other run.
+        end: Its learning rate at its planned end over the largest; None where that is unknown.
     """
-    nothing = replace(curve, points=(), phases=())
-    if not curve.points:
-        return nothing
-    phase = curve.phases[-1] if curve.phases else float("nan")
-    if end is None or np.isnan(phase):
-        if end is not None or not curve.finished:
-            return nothing
+    phase, nothing = curve.phases[-1] if curve.phases else float("nan"), replace(curve, points=(), phases=())
+    if end is None:
         alike = curve.conventions.get("schedule") == own.conventions.get("schedule")
-        return replace(curve, points=curve.points[-1:], phases=curve.phases[-1:]) if alike else nothing
-    stays = phase >= 1.0 - STILL
-    if not abs(phase - end) <= SAME_PHASE or not (curve.finished or stays):
-        return nothing
-    last = len(curve.points)
-    while last > 1 and abs(curve.phases[last - 2] - phase) <= STILL:
-        last -= 1
-    first = last - 1
-    return replace(curve, points=curve.points[first:], phases=curve.phases[first:])
+        unknown = curve.entering is not None and curve.entering.rates_unknown
+        return curve.of_kind(DECAYED, whole=True) if alike and unknown else nothing
+    if end > 1.0 - SAME_PHASE:
+        return curve.of_kind(CONSTANT)
+    return curve.of_kind(DECAYED, whole=True) if abs(phase - end) <= SAME_PHASE else nothing
 
 
 def _off(own: RunCurve, other: RunCurve) -> float:
     return abs(float(np.log(other.params / own.params))) if own.params > 0 else 0.0
-
-
-def _stack(curves: Sequence[RunCurve]) -> tuple[Array, Array, Array]:
-    """Size, data and metric of the runs' points, each of shape (k,)."""
-    most = max(MAX_POINTS // len(curves), 1)
-    rows = []
-    for curve in curves:
-        index = np.unique(np.linspace(len(curve.points) - 1, 0, min(most, len(curve.points))).astype(int))
-        rows += [(curve.params, *curve.points[i]) for i in index]
-    n, d, y = np.array(rows, dtype=float).T
-    return n, d, y
 
 
 def _scores(curves: Sequence[RunCurve]) -> Array:
@@ -141,6 +121,6 @@ def _scores(curves: Sequence[RunCurve]) -> Array:
         if curve.params == smallest or len({c.params for c in others}) < MIN_SIZES:
             continue
         n, d = np.array([curve.params]), np.array([curve.points[-1][0]])
-        (mean, scale), _ = family_moments(*_stack(others), n, d)
+        (mean, scale), _ = family_moments(*stack(others), n, d)
         found.append(float((np.log(curve.points[-1][1]) - mean[0]) * T_SCALE / scale[0]))
     return np.array(found)

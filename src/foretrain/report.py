@@ -12,6 +12,7 @@ from foretrain.findings import (
     BestValue,
     Borrowing,
     CurveRegions,
+    Entering,
     JointReport,
     LawFit,
     NamedProjection,
@@ -26,6 +27,7 @@ __all__ = [
     "BestValue",
     "Borrowing",
     "CurveRegions",
+    "Entering",
     "JointReport",
     "LawFit",
     "NamedProjection",
@@ -83,6 +85,8 @@ class Report:
             run's too.
         borrowing: What the run's projection rests on where other runs share a law of size and data; None
             where they tell nothing of it.
+        entering: Which of the points may enter a law of several runs; None without points and in older
+            reports.
     """
 
     run: str
@@ -113,6 +117,7 @@ class Report:
     stale: str = ""
     past: dict[str, float] = field(default_factory=dict)
     borrowing: Borrowing | None = None
+    entering: Entering | None = None
 
     def to_json(self) -> str:
         """The report as one line of strict JSON (no NaN: a number that is not finite becomes null)."""
@@ -189,6 +194,12 @@ def _borrowing(record: dict[str, Any]) -> Borrowing:
     return Borrowing(**{**known, **sides, "runs": tuple(known["runs"])})
 
 
+def _entering(record: dict[str, Any]) -> Entering:
+    known = _known(Entering, record)
+    spans = {str(kind): (float(first), float(last)) for kind, (first, last) in known["spans"].items()}
+    return Entering(**{**known, "spans": spans})
+
+
 def _report_fields(record: dict[str, Any]) -> dict[str, Any]:
     known = _known(Report, record)
     known["points"] = tuple((float(x), float(y)) for x, y in known.get("points", ()))
@@ -203,6 +214,8 @@ def _report_fields(record: dict[str, Any]) -> dict[str, Any]:
         known["joint"] = _joint(known["joint"])
     if known.get("borrowing") is not None:
         known["borrowing"] = _borrowing(known["borrowing"])
+    if known.get("entering") is not None:
+        known["entering"] = _entering(known["entering"])
     known["reasons"] = tuple(known.get("reasons", ()))
     known["track"] = tuple(PastForecast(**_known(PastForecast, item)) for item in known.get("track", ()))
     records: dict[str, Any] = {"regions": CurveRegions, "best": BestValue, "repeats": Repeats}

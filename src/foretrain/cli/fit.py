@@ -14,8 +14,9 @@ import numpy as np
 
 from foretrain.cli.output import CommandError, console, progress, table, visible, warn
 from foretrain.cli.roots import add_source, choose, read_studies, study_folders
-from foretrain.comparison import RunCurve
+from foretrain.comparison import RunCurve, each_once, entering_kind
 from foretrain.conventions import signature
+from foretrain.entering import KINDS
 from foretrain.fitting import fit
 from foretrain.importers.columns import read_rows
 from foretrain.importers.logs import LogError, as_number
@@ -179,7 +180,14 @@ def _joint(curves: Sequence[RunCurve]) -> Fitted:
     if len(kept) < len(curves):
         left = ", ".join(curve.run for curve in curves if curve not in kept)
         warn(f"Counted by other conventions, or of unknown size, left out: {left}.")
-    ends = np.array([(curve.params, *curve.points[-1]) for curve in kept], dtype=float).reshape(-1, 3)
+    once = each_once(kept)
+    kind = entering_kind(once)
+    entering = [curve for curve in (c.of_kind(kind) for c in once) if curve.points]
+    if len(entering) < len(once):
+        without = ", ".join(curve.run for curve in once if not curve.of_kind(kind).points)
+        warn(f"{KINDS[kind]} Without such points, left out: {without}.")
+    # The last one of each run: the intervals take points as independent.
+    ends = np.array([(curve.params, *curve.points[-1]) for curve in entering], dtype=float).reshape(-1, 3)
     return fit_points("all runs", JOINT, ends[:, :2].T, ends[:, 2])
 
 

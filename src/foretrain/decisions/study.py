@@ -9,27 +9,25 @@ from dataclasses import dataclass
 import numpy as np
 
 from foretrain.axes import AXES
-from foretrain.comparison import MAX_CHECKED, RunCurve, each_once, resumed_as, sound_runs
+from foretrain.comparison import (
+    MAX_CHECKED,
+    RunCurve,
+    each_once,
+    entering_kind,
+    resumed_as,
+    sound_runs,
+)
 from foretrain.conventions import NOT_COMPARED, signature
 from foretrain.decisions.allocation import FLOPS_PER_WEIGHT
-from foretrain.decisions.entering import CONSTANT, DECAYED, Entering, entering
 from foretrain.decisions.planner import Planner
-from foretrain.family_model import MIN_SIZES
+from foretrain.entering import KINDS, why_not
 from foretrain.laws.law import Array
 from foretrain.observation import RunRecord
 from foretrain.points import best_value, run_curve, thin, usable
 from foretrain.repeats import data_budget
 
-LEAST_POINTS = 7
-"""Points below which a joint law is not told, whatever the sizes."""
-
 MOST_POINTS, FEWEST_OF_RUN = 600, 8
 """Points that enter at most; a curve is not thinned below so many, but then some runs are passed over."""
-
-KINDS = {
-    DECAYED: "Of each run its end counts, with the learning rate decayed.",
-    CONSTANT: "The points are those at a constant learning rate: a run that decays its rate ends lower.",
-}
 
 
 @dataclass(frozen=True)
@@ -136,17 +134,15 @@ def study_points(runs: Mapping[str, RunRecord], metric: str, axis: str = "sample
         raise ValueError(f"Expected one of {', '.join(sorted(AXES))} as the axis, got {axis!r}.")
     reasons: dict[str, str] = {}
     curves = _comparable(runs, metric, axis, reasons)
-    found = {c.run: entering(runs[c.run], usable(runs[c.run], metric, axis)[0]) for c in curves}
-    kind = _kind(curves, found)
+    kind = entering_kind(curves)
     kept: dict[str, Array] = {}
     most = max(MOST_POINTS // max(len(curves), 1), FEWEST_OF_RUN)
     for curve in curves:
-        own = found[curve.run]
-        x = np.array([at for at in own.points.get(kind, ()) if at >= curve.points[0][0]])
+        x = np.array([at for at, _ in curve.of_kind(kind).points])
         if x.size:
             kept[curve.run] = np.array(thin(x, most))
-        else:
-            reasons[curve.run] = own.why_not(kind)
+        elif curve.entering is not None:
+            reasons[curve.run] = why_not(curve.entering, kind)
     sound = {curve.run for curve in sound_runs([curve for curve in curves if curve.run in kept])}
     for name in kept.keys() - sound:
         reasons[name] = "it lies off the curve of the others"
@@ -157,7 +153,7 @@ def study_points(runs: Mapping[str, RunRecord], metric: str, axis: str = "sample
             f"Expected a run whose {metric} along {axis} can enter a joint law, got none of {len(runs)}: "
             f"finish a run. {told}".rstrip()
         )
-    return _gathered(runs, metric, axis, curves, kept, kind, found, reasons)
+    return _gathered(runs, metric, axis, curves, kept, kind, reasons)
 
 
 def _comparable(
@@ -201,18 +197,6 @@ def _differing(own: Mapping[str, str], usual: Mapping[str, str]) -> str:
     )
 
 
-def _kind(curves: Sequence[RunCurve], found: Mapping[str, Entering]) -> str:
-    """Which kind of points enters: the one that tells a law of size; ends where both do."""
-
-    def told(kind: str) -> tuple[bool, int, bool]:
-        with_some = [curve for curve in curves if found[curve.run].points.get(kind)]
-        sizes = len({curve.params for curve in with_some})
-        count = sum(len(found[curve.run].points[kind]) for curve in with_some)
-        return sizes >= MIN_SIZES and count >= LEAST_POINTS, sizes, kind == DECAYED
-
-    return max((DECAYED, CONSTANT), key=told)
-
-
 def _gathered(
     runs: Mapping[str, RunRecord],
     metric: str,
@@ -220,7 +204,6 @@ def _gathered(
     curves: Sequence[RunCurve],
     kept: Mapping[str, Array],
     kind: str,
-    found: Mapping[str, Entering],
     reasons: Mapping[str, str],
 ) -> StudyPoints:
     rows: list[tuple[float, float, float, float]] = []
@@ -250,7 +233,7 @@ def _gathered(
         notes.append(
             f"Of more than {MAX_CHECKED} runs none is checked for lying off the curve of the others."
         )
-    unknown = sum(found[run].rates_unknown for run in kept)
+    unknown = sum(c.run in kept and c.entering is not None and c.entering.rates_unknown for c in curves)
     if unknown:
         notes.append(
             f"The learning rates of {unknown} of {len(kept)} runs are not known: if they did not decay, "

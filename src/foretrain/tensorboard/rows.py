@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from foretrain.findings import KINDS
+from foretrain.findings import KINDS, Entering
 from foretrain.report import Band, CurveRegions, NamedProjection, Report
 from foretrain.tensorboard.plain import MAX_ITEMS, items, number, positive, short, text, thin
 from foretrain.tensorboard.words import amount, headline, notes, unit
@@ -34,6 +34,7 @@ class Entry:
         past: The runs that it goes on from by their names there, each with the data seen up to which its
             points are this run's too.
         finished: Whether the run came to its end.
+        entering: Which of its points may enter the law across the runs; None in older reports.
     """
 
     run: str
@@ -47,6 +48,7 @@ class Entry:
     kept_as: str = ""
     past: dict[str, float] = field(default_factory=dict)
     finished: bool = False
+    entering: Entering | None = None
 
 
 def entry(run: str, report: Report) -> Entry:
@@ -99,6 +101,7 @@ def entry(run: str, report: Report) -> Entry:
         kept_as=text(report.run),
         past={text(name): positive(x) or 0.0 for name, x in items(report.past)},
         finished=report.state == "finished",
+        entering=report.entering,
     )
 
 

@@ -128,6 +128,7 @@ def _curve(entry: Entry, entries: Sequence[Entry]) -> RunCurve:
         conventions=entry.conventions,
         past=past,
         finished=entry.finished,
+        entering=entry.entering,
     )
 
 
@@ -256,6 +257,8 @@ def _reason(item: Entry, exclude: Collection[str], resumed: Mapping[str, str]) -
         return "flagged" if item.flagged else "not among the runs shown"
     if item.params is None:
         return "its number of parameters is not known"
+    if item.entering is not None and item.entering.reason and not item.entering.spans:
+        return item.entering.reason
     return "not comparable (counted by other conventions, or too few points)"
 
 

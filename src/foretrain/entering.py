@@ -1,18 +1,25 @@
-"""Which points of one run stand for the error of a run that ended there, by its learning rates."""
+"""Which points of a run stand for the error of a run that ended there: the one rule, by its learning rates.
+
+Plans, what a report says of all sizes together, and what a young run borrows take their points by it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from foretrain.comparison import SAME_PHASE
+from foretrain.findings import Entering
+from foretrain.laws.law import Array
 from foretrain.observation import Observation, RunRecord
 from foretrain.schedule import Schedule
 
 DECAYED, CONSTANT = "decayed", "constant"
 """Kinds of points: the end of a run whose rate has come down, and those at a rate that has not."""
+
+SAME_PHASE = 0.15
+"""Two points are compared if their learning rates, over the largest of their run, differ by no more: in the
+middle of a decay the error is another than at a constant rate."""
 
 ENDED = 0.95
 """A finished run's last validation is its end from this share of its planned steps on."""
@@ -23,33 +30,28 @@ STABLE = 0.5
 LEVEL = 1e-3
 """The rate is at its peak down to this share below it."""
 
+STILL = 0.02
+"""Points before the end of a decay are as good where the rate, over its largest, then falls by no more."""
+
 EARLIEST = 30.0
 """Points at a constant rate count from the last one's data divided by this on: the first ones are not yet on
 the power law, and what is asked of size against data takes all points as equal."""
 
 
-@dataclass(frozen=True)
-class Entering:
-    """The points of a run that may enter a joint law.
+KINDS = {
+    DECAYED: "Of each run its end counts, with the learning rate decayed.",
+    CONSTANT: "The points are those at a constant learning rate: a run that decays its rate ends lower.",
+}
 
-    Attributes:
-        points: Data seen at the points of each kind, ascending; a kind that is not there has none.
-        rates_unknown: Whether the rates are unknown, so that the end is only taken for a decayed one.
-        reason: Why there is no end with a decayed rate; empty where there is one.
-    """
 
-    points: dict[str, tuple[float, ...]]
-    rates_unknown: bool = False
-    reason: str = ""
-
-    def why_not(self, kind: str) -> str:
-        """Why the run has no points of a kind, in words."""
-        if kind == DECAYED and CONSTANT in self.points:
-            return "its learning rate has not decayed, those of the runs that enter have"
-        if kind == CONSTANT and DECAYED in self.points:
-            known = "is not known" if self.rates_unknown else "has decayed"
-            return f"its learning rate {known}, those of the runs that enter are constant"
-        return self.reason or "its points share all they tell with another run's"
+def why_not(found: Entering, kind: str) -> str:
+    """Why a run has no points of a kind, in words."""
+    if kind == DECAYED and CONSTANT in found.spans:
+        return "its learning rate has not decayed, those of the runs that enter have"
+    if kind == CONSTANT and DECAYED in found.spans:
+        known = "is not known" if found.rates_unknown else "has decayed"
+        return f"its learning rate {known}, those of the runs that enter are constant"
+    return found.reason or "its points share all they tell with another run's"
 
 
 def entering(record: RunRecord, kept: Sequence[tuple[float, Observation]]) -> Entering:
@@ -67,7 +69,7 @@ def entering(record: RunRecord, kept: Sequence[tuple[float, Observation]]) -> En
     schedule = record.schedule
     if schedule is not None and not schedule.first <= steps[-1] <= schedule.end:
         schedule = None
-    points: dict[str, tuple[float, ...]] = {}
+    spans: dict[str, tuple[float, float]] = {}
     if schedule is None:
         rates = [observation.lr for _, observation in kept]
         constant = len(kept) > 1 and rates[0] is not None and rates[0] > 0 and len(set(rates)) == 1
@@ -78,11 +80,12 @@ def entering(record: RunRecord, kept: Sequence[tuple[float, Observation]]) -> En
     if until >= STABLE * steps[-1]:
         at_peak = x[(steps >= first) & (steps <= until)]
         if at_peak.size:
-            points[CONSTANT] = tuple(at_peak[at_peak >= at_peak[-1] / EARLIEST].tolist())
+            late = at_peak[at_peak >= at_peak[-1] / EARLIEST]
+            spans[CONSTANT] = float(late[0]), float(late[-1])
     reason = _unended(record, int(steps[-1]), now)
     if not reason:
-        points[DECAYED] = (float(x[-1]),)
-    return Entering(points, bool(np.isnan(now)), reason)
+        spans[DECAYED] = float(x[_last_stretch(kept, steps, schedule)]), float(x[-1])
+    return Entering(spans, bool(np.isnan(now)), reason)
 
 
 def _at_peak(schedule: Schedule) -> tuple[int, int]:
@@ -96,6 +99,19 @@ def _at_peak(schedule: Schedule) -> tuple[int, int]:
                 break
             last = step
     return first, last
+
+
+def _last_stretch(kept: Sequence[tuple[float, Observation]], steps: Array, schedule: Schedule | None) -> int:
+    """The first of the last points whose rates are as good as that of the end; the last where unknown."""
+    if schedule is not None and schedule.peak > 0:
+        phases = schedule.at(steps) / schedule.peak
+    else:
+        rates = np.array([np.nan if o.lr is None else o.lr for _, o in kept], dtype=float)
+        if not np.nanmax(rates, initial=0.0) > 0:
+            return len(kept) - 1
+        phases = rates / np.nanmax(rates)
+    apart = np.flatnonzero(~(np.abs(phases - phases[-1]) <= STILL))
+    return min(int(apart[-1]) + 1 if apart.size else 0, len(kept) - 1)
 
 
 def _unended(record: RunRecord, last: int, phase: float) -> str:
