@@ -99,6 +99,10 @@ MAY_IMPORT = {
         *("axes", "observation", "comparison", "earlier", "flags", "points", "question", "report"),
         *("run_analysis", "status"),
     },
+    "overview": {
+        *("comparison", "conventions", "entering", "family", "family_model", "findings", "laws"),
+        *("projection", "relatives", "uncertainty"),
+    },
     "records": {"axes", "observation"},
     "urls": set(),
     "attempts": {"conventions", "observation", "schedule_history"},
@@ -150,7 +154,8 @@ MAY_IMPORT = {
     "cli": {
         *("", "axes", "analysis", "comparison", "conventions", "decisions", "entering", "findings"),
         "fitting",
-        *("frontier", "importers", "laws", "merging", "mirror", "observation", "points", "reader"),
+        *("frontier", "importers", "laws", "merging", "mirror", "observation", "overview", "points"),
+        "reader",
         *(
             "record_file",
             "records",

@@ -17,7 +17,7 @@ from foretrain.analysis import Question, analyze
 from foretrain.cli import main
 from foretrain.cli.drawing import render
 from foretrain.cli.figures import draw, residuals
-from foretrain.cli.page import page, section
+from foretrain.cli.page import Tables, page, section
 from foretrain.report import LawFit, PastForecast, Report
 from foretrain.store import ObservationStore
 from foretrain.tensorboard.summary import read_report
@@ -200,7 +200,7 @@ def test_little_and_odd_reports_are_drawn(points):
     for figure in draw([report]).values():
         assert render(figure, "png").startswith(b"\x89PNG")
         assert b"<script" not in render(figure, "svg")
-    text = page("t", [section([report], ("run",), [(HOSTILE,)], ["<b>"], {})])
+    text = page("t", [section([report], Tables(("run",), [(HOSTILE,)]), ["<b>"], {})])
     assert "<script>" not in text and "<b>" not in text and "&lt;b&gt;" in text
 
 

@@ -40,6 +40,8 @@ _LINES = re.compile(
 SOUND: bytes = _LINES.pattern
 """What a line of a sound file is like, as a regular expression."""
 
+_SCHEDULE, _KIND = b'"kind":"schedule"', len('{"seq":012345678901,"kind":"schedule"')
+
 
 class Ends(NamedTuple):
     """What is kept of a file that was found sound.
@@ -87,14 +89,30 @@ class HeldAttempt:
 
         Raises nothing: what can no longer be read is missing.
         """
+        return self.decode(self.content())
+
+    def content(self) -> bytes:
+        """What was found sound, as it is now; nothing where it cannot be read."""
+        return _content(self._path, self._size)
+
+    def decode(self, content: bytes, *, schedule: bool | None = None) -> Attempt:
+        """The attempt with what is in its file.
+
+        Args:
+            content: From `content`.
+            schedule: Whether only the lines of the schedule are looked at, or only the others; all if None.
+        """
         attempt = Attempt(self.info)
-        for line in _content(self._path, self._size).split(b"\n"):
-            if line:
+        for line in content.split(b"\n"):
+            # Before it is decoded, as that takes a hundred times as long.
+            if line and (schedule is None or (_SCHEDULE in line[:_KIND]) == schedule):
                 try:
                     _, kind, data = decode_line(line)
                     understand(kind, data, attempt)
                 except LineError:
                     continue
+        if schedule:
+            attempt.state = self.state  # which the other lines tell
         return attempt
 
 

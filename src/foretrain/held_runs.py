@@ -13,7 +13,7 @@ from foretrain.held import HeldAttempt
 from foretrain.observation import Observation, RunRecord
 
 KEPT = 64
-"""Groups whose observations stay in memory once they were asked for: those asked for last."""
+"""Groups whose observations, and as many whose schedules, stay in memory: those asked for last."""
 
 
 @dataclass
@@ -95,17 +95,49 @@ class HeldRecord(RunRecord):
 class _Asked:
     """A field of a record that is read when it is asked for; one that was set stays as it was set."""
 
-    def __set_name__(self, owner: type, name: str) -> None:
+    def __init__(self, name: str) -> None:
         self._name = name
 
     def __get__(self, record: Any, owner: type | None = None) -> Any:
-        return self if record is None else getattr(_whole(record), self._name)
+        if record is None:
+            return self
+        read = _observations if self._name == "observations" else _schedules
+        try:
+            runs = read(vars(record)["_group"])
+        except _Gone as gone:
+            runs = gone.found
+        return getattr(runs[record.info.run], self._name)
 
 
 for _name in ("observations", "schedule", "schedule_used_until", "schedule_unknown"):
-    _field = _Asked()
-    _field.__set_name__(HeldRecord, _name)
-    setattr(HeldRecord, _name, _field)
+    setattr(HeldRecord, _name, _Asked(_name))
+
+
+class _Gone(Exception):
+    """Not all could be read just now: what was found is not kept."""
+
+    def __init__(self, found: dict[str, RunRecord]) -> None:
+        self.found = found
+
+
+@lru_cache(KEPT)
+def _observations(group: _Group) -> dict[str, RunRecord]:
+    return _read(group, schedule=False)
+
+
+@lru_cache(KEPT)
+def _schedules(group: _Group) -> dict[str, RunRecord]:
+    return _read(group, schedule=True)
+
+
+def _read(group: _Group, *, schedule: bool) -> dict[str, RunRecord]:
+    """The runs of a group, whole but for their schedules, or but for their observations."""
+    contents = [attempt.content() for attempt in group.attempts]
+    pairs = zip(group.attempts, contents, strict=True)
+    found = put_together(attempt.decode(content, schedule=schedule) for attempt, content in pairs)
+    if not all(contents):
+        raise _Gone(found)
+    return found
 
 
 def held_runs(attempts: Sequence[HeldAttempt]) -> dict[str, RunRecord]:
@@ -134,18 +166,6 @@ def _places(held: HeldAttempt) -> Attempt:
     points: Any = {m: {step: _Place(info.run, m, step, held) for step in s} for m, s in held.steps.items()}
     first, last = min(s[0] for s in held.steps.values()), max(s[-1] for s in held.steps.values())
     return Attempt(info, points, first, last, held.state)
-
-
-def _whole(record: HeldRecord) -> RunRecord:
-    found = _read(vars(record)["_group"])[record.info.run]
-    if not found.observations:
-        _read.cache_clear()  # It could not be read just now.
-    return found
-
-
-@lru_cache(KEPT)
-def _read(group: _Group) -> dict[str, RunRecord]:
-    return put_together(attempt.read() for attempt in group.attempts)
 
 
 def _fields(record: RunRecord) -> tuple[Any, ...]:

@@ -67,6 +67,7 @@ def named_projection(
     data: float,
     levels: Sequence[float],
     doubts: tuple[str, ...] = (),
+    kind: str = "",
 ) -> NamedProjection:
     """The projected error and its intervals at one named scale."""
     result = intervals(*moments, tuple(levels), ())
@@ -78,6 +79,7 @@ def named_projection(
         lower={f"{level:g}": float(result.lower[level][0]) for level in levels},
         upper={f"{level:g}": float(result.upper[level][0]) for level in levels},
         doubts=doubts,
+        kind=kind,
     )
 
 

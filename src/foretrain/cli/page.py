@@ -6,6 +6,7 @@ import base64
 import html
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from foretrain.axes import AXES
 from foretrain.cli.output import visible
@@ -38,6 +39,21 @@ _HEAD = (
 )
 
 
+@dataclass(frozen=True)
+class Tables:
+    """The tables of a study's runs.
+
+    Attributes:
+        columns: Of both.
+        rows: The runs that were analyzed.
+        others: The other ones; they are folded away.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    others: Sequence[Sequence[str]] = ()
+
+
 def page(title: str, sections: Iterable[str]) -> str:
     """The whole file.
 
@@ -53,8 +69,7 @@ def page(title: str, sections: Iterable[str]) -> str:
 
 def section(
     reports: Sequence[Report],
-    columns: Sequence[str],
-    rows: Sequence[Sequence[str]],
+    tables: Tables,
     lines: Sequence[str],
     pictures: Mapping[str, bytes],
     sizes: str = "",
@@ -63,8 +78,7 @@ def section(
 
     Args:
         reports: Of its runs; at least one.
-        columns: Of the table of runs.
-        rows: The table of runs.
+        tables: The tables of runs.
         lines: Sentences about all runs.
         pictures: SVG files by name.
         sizes: HTML on model size and compute, from `page_study.study_section`.
@@ -73,7 +87,7 @@ def section(
     parts = [
         f"<h2>Study {_text(first.study)}: {_text(first.metric)} against {_text(AXES[first.axis].unit)}</h2>",
         "<p>Projections are medians with 90 % intervals.</p>",
-        table(columns, rows),
+        table(tables.columns, tables.rows),
         *(paragraph(line) for line in lines if line),
         *(figure(name, picture, CAPTIONS[name]) for name, picture in pictures.items()),
         _joint(reports),
@@ -82,8 +96,16 @@ def section(
         items(_doubts(reports)) or "<p>None.</p>",
         "<h3>How things were counted</h3>",
         items(_conventions(reports)),
+        _others(tables),
     ]
     return "\n".join(part for part in parts if part)
+
+
+def _others(tables: Tables) -> str:
+    if not tables.others:
+        return ""
+    told = f"<summary>{len(tables.others):,} runs that were not analyzed by themselves</summary>"
+    return f"<details>{told}\n{table(tables.columns, tables.others)}</details>"
 
 
 def _text(value: object) -> str:

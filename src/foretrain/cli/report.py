@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from foretrain import __version__
-from foretrain.analysis import Question, Shelf, analyze
 from foretrain.axes import AXES
 from foretrain.cli.drawing import render
 from foretrain.cli.figures import draw
 from foretrain.cli.figures_study import draw_study
-from foretrain.cli.output import CommandError, console, count, progress, visible, warn
+from foretrain.cli.output import CommandError, console, count, visible, warn
 from foretrain.cli.output import table as make_table
-from foretrain.cli.page import page, section
+from foretrain.cli.page import Tables, page, section
 from foretrain.cli.page_study import no_study_section, study_section
+from foretrain.cli.report_many import MOST_IN_FULL, Told, tell
 from foretrain.cli.roots import add_source, choose, read_studies, study_folders
 from foretrain.comparison import RunCurve, resumed_as
 from foretrain.decisions import from_study
@@ -26,7 +27,6 @@ from foretrain.importers import SOURCES
 from foretrain.importers.logs import LogError, name_under
 from foretrain.records import folder_name
 from foretrain.report import NamedProjection, Report
-from foretrain.store import Study
 from foretrain.tensorboard.summary import replace_report
 from foretrain.urls import is_url
 
@@ -39,6 +39,11 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--html", type=Path, metavar="FILE", help="also write one HTML file with pictures")
     parser.add_argument("--png", type=Path, metavar="DIR", help="also write the pictures there")
     parser.add_argument(
+        "--all",
+        action="store_true",
+        help=f"analyze every run; of more than {MOST_IN_FULL}, else the newest, the flagged and the best",
+    )
+    parser.add_argument(
         "--tab", action="store_true", help="also put the reports where TensorBoard's Scaling tab finds them"
     )
     parser.set_defaults(run=run)
@@ -47,34 +52,33 @@ def add_parser(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints what the runs say; 1 where there are none."""
     with study_folders(args.log_dir) as folders:
-        told = [
-            (study, _analyze(study, args.metric, args.axis))
-            for study in read_studies(folders, args.log_dir, args.metric)
-        ]
-    told = [(study, reports) for study, reports in told if reports]
-    by_study = [reports for _, reports in told]
+        found = read_studies(folders, args.log_dir, args.metric)
+        told = [tell(study, *choose(study, args.metric, args.axis), every=args.all) for study in found]
+    told = [one for one in told if one.reports]
     if args.html is not None or args.png is not None:
         _write(args, told)
     if args.tab:
-        _put_into_tab(args.log_dir, [report for reports in by_study for report in reports])
+        _put_into_tab(args.log_dir, told)
     if args.json:
-        for one in (report for reports in by_study for report in reports):
-            print(one.to_json())
+        for report in (report for one in told for report in (*one.reports, *one.others)):
+            print(report.to_json())
         return 0
     screen = console()
-    for reports in by_study:
-        screen.print(make_table(_title(reports), _columns(reports), _rows(reports), left=2))
-        for line in _lines(reports):
+    for one in told:
+        rows, _ = _rows(one)
+        screen.print(make_table(_title(one.reports), _columns(one.reports), rows, left=2))
+        for line in _lines(one):
             screen.print(visible(line, longest=10_000))
     return 0
 
 
-def _write(args: argparse.Namespace, told: Sequence[tuple[Study, Sequence[Report]]]) -> None:
+def _write(args: argparse.Namespace, told: Sequence[Told]) -> None:
     """Writes the pictures, and the page that holds them."""
     sections = []
     try:
-        for study, reports in told:
-            sizes, of_sizes = _sizes(study, reports[0])
+        for one in told:
+            reports = one.reports
+            sizes, of_sizes = _sizes(one)
             figures = draw(reports)
             if args.png is not None:
                 args.png.mkdir(parents=True, exist_ok=True)
@@ -84,25 +88,31 @@ def _write(args: argparse.Namespace, told: Sequence[tuple[Study, Sequence[Report
             if args.html is not None:
                 pictures = {name: render(figure, "svg") for name, figure in figures.items()}
                 also = sizes({name: render(figure, "svg") for name, figure in of_sizes.items()})
-                lines = _lines(reports)
-                sections.append(section(reports, _columns(reports), _rows(reports), lines, pictures, also))
+                rows, others = _rows(one)
+                tables = Tables(_columns(reports), rows, others)
+                sections.append(section([*reports, *one.others], tables, _lines(one), pictures, also))
         if args.html is not None:
             args.html.write_text(page(f"foretrain {__version__}: scaling laws", sections), encoding="utf-8")
     except OSError as error:
         raise CommandError(f"The report cannot be written: {error}.") from None
 
 
-def _sizes(study: Study, first: Report) -> tuple[Callable[[Mapping[str, bytes]], str], dict[str, Any]]:
+def _sizes(told: Told) -> tuple[Callable[[Mapping[str, bytes]], str], dict[str, Any]]:
     """What writes the part on model size and compute, and its figures by name."""
+    first = told.reports[0]
     try:
-        planner, points = from_study(study.runs, first.metric, first.axis)
+        planner, points = from_study(told.studied, first.metric, first.axis)
     except ValueError as error:
         reason = str(error)
         return lambda _: no_study_section(reason), {}
+    some, every = len(told.studied), len(told.study.runs)
+    if some < every:
+        note = f"Of {every:,} runs {some:,} are looked at here, evenly over sizes and data."
+        points = replace(points, notes=(*points.notes, note))
     return partial(study_section, planner, points), draw_study(planner, points)
 
 
-def _put_into_tab(log_dir: str, reports: Sequence[Report]) -> None:
+def _put_into_tab(log_dir: str, told: Sequence[Told]) -> None:
     """Writes the reports beside the runs' event files; a run that has none is not in TensorBoard either."""
     if is_url(log_dir):
         raise CommandError(
@@ -113,6 +123,7 @@ def _put_into_tab(log_dir: str, reports: Sequence[Report]) -> None:
     try:
         # Looked up, never joined: a run's name is no path.
         places = {name_under(root, place): place for place in SOURCES["tensorboard"].find(root)}
+        reports = [report for one in told for report in one.reports]
         found = [report for report in reports if report.run in places]
         for report in found:
             replace_report(places[report.run], report)
@@ -122,18 +133,10 @@ def _put_into_tab(log_dir: str, reports: Sequence[Report]) -> None:
         raise CommandError(f"The reports cannot be put into the tab: {error}.") from None
     left = [report.run for report in reports if report.run not in places]
     warn(f"{len(found)} reports are in the tab.")
+    if others := sum(len(one.others) for one in told):
+        warn(f"{others} runs were not analyzed, and keep the reports that they have: pass --all for theirs.")
     if left:
         warn(f"Without event files under {root}, and so not in TensorBoard: {', '.join(left)}.")
-
-
-def _analyze(study: Study, metric: str | None, axis: str | None) -> list[Report]:
-    metric, axis = choose(study, metric, axis)
-    shelf = Shelf()
-    names = [name for name, run in study.runs.items() if metric in run.metrics]
-    return [
-        analyze(study.runs, Question(run=name, metric=metric, axis=axis), shelf)
-        for name in progress(names, "Fitting")
-    ]
 
 
 def _title(reports: Sequence[Report]) -> str:
@@ -146,19 +149,22 @@ def _columns(reports: Sequence[Report]) -> tuple[str, ...]:
     return "run", "status", "parameters", first.axis, first.metric, "planned end", "at 10x"
 
 
-def _lines(reports: Sequence[Report]) -> list[str]:
+def _lines(told: Told) -> list[str]:
     """What there is to say of all runs together."""
-    return [
-        line for line in (_regions(reports), *_borrowed(reports), *_best(reports), _track(reports)) if line
-    ]
+    reports = told.reports
+    lines = (told.line, _regions(reports), *_borrowed(reports), *_best(reports), _track(reports))
+    return [line for line in lines if line]
 
 
-def _rows(reports: Sequence[Report]) -> list[tuple[str, ...]]:
-    """A line a run; one that another run stands for says so."""
+def _rows(told: Told) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
+    """A line a run, of those that were analyzed and of the others; one that another stands for says so."""
     resumed = resumed_as(
-        [RunCurve(r.run, 0.0, r.points, past=r.past, finished=r.state == "finished") for r in reports]
+        [
+            RunCurve(r.run, 0.0, r.points, past=r.past, finished=r.state == "finished")
+            for r in (*told.reports, *told.others)
+        ]
     )
-    return [_row(report, resumed) for report in reports]
+    return [_row(report, resumed) for report in told.reports], [_row(r, resumed) for r in told.others]
 
 
 def _row(report: Report, resumed: Mapping[str, str]) -> tuple[str, ...]:
