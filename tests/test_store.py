@@ -147,6 +147,7 @@ HOSTILE_LINES = [
     b'{"seq":0,"kind":"observation","data":' + b'{"a":' * 10_000 + b"1" + b"}" * 10_000,
     b'{"seq":' + b"9" * 900_000 + b',"kind":"observation","data":{}',
     b'{"seq":0,"kind":"observation","data":{"\xff\xfe":1}',
+    b'{"seq":0,"kind":"observation","data":{"metric":"m","value":1,"counts":{"samples":1,"steps":1}}}{"a":1',
     b"[[]]",
     b"null",
     *(

@@ -40,8 +40,7 @@ class Counts:
 
     def __post_init__(self) -> None:
         """Refuses negative counts: they are always a counting fault, and no law can use them."""
-        for name in self.__dataclass_fields__:
-            value = getattr(self, name)
+        for name, value in vars(self).items():
             if value is not None and not value >= 0:
                 raise ValueError(
                     f"Expected `{name}` to be zero or more, got {value}: "

@@ -111,11 +111,13 @@ def decode_line(line: bytes) -> tuple[int, str, dict[str, Any]]:
         raise LineError("damaged")
     try:
         decoder = _DECODER if len(line) <= _SHORT else _CAREFUL_DECODER
-        record = decoder.decode(body.decode("ascii") + "}")
+        text = body.decode("ascii") + "}"
+        # Not `decode`, which looks for white space around: that takes a third of the time.
+        record, end = decoder.raw_decode(text)
         seq, kind, data = record["seq"], record["kind"], record["data"]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise LineError("not a record") from error
-    if type(seq) is not int or seq < 0 or type(kind) is not str or type(data) is not dict:
+    if end != len(text) or type(seq) is not int or seq < 0 or type(kind) is not str or type(data) is not dict:
         raise LineError("not a record")
     return seq, kind, data
 
