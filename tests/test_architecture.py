@@ -15,6 +15,8 @@ MAY_IMPORT = {
     "": {
         "decisions",
         "fitting",
+        "flagging",
+        "flags",
         "frontier",
         "laws",
         "projection",
@@ -25,6 +27,7 @@ MAY_IMPORT = {
     "axes": set(),
     "laws": set(),
     "flags": set(),
+    "flagging": {"annealing", "flags", "inputs", "laws"},
     "conventions": set(),
     "knots": set(),
     "schedule": {"knots"},
@@ -210,7 +213,7 @@ MAY_IMPORT = {
 }
 """Modules, without the leading `foretrain.`; the packages of `WHOLE` have one row for all theirs."""
 
-WHOLE = ("cli", "decisions", "importers", "laws", "lightning")
+WHOLE = ("cli", "decisions", "flagging", "importers", "laws", "lightning")
 
 FRAMEWORKS = {
     "torch": ("lightning",),
@@ -283,12 +286,14 @@ def test_every_name_of_the_package_is_there_and_loads_no_framework():
     homes, loaded = ran.stdout.splitlines()
     assert homes.split() == [
         "-",
+        "foretrain.flags",
         "foretrain.projection",
         "foretrain.decisions.planner",
         "-",
         "foretrain.decisions.planner",
         "foretrain.fitting",
         "foretrain.frontier",
+        "foretrain.flagging.replay",
         "foretrain.projection",
         "foretrain.projection",
         "foretrain.run_projection",

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from foretrain.decisions import Planner, compute_multiplier
     from foretrain.fitting import fit
+    from foretrain.flagging.replay import flag_run
+    from foretrain.flags import Flag
     from foretrain.frontier import fit_growth
     from foretrain.laws import LAWS
     from foretrain.projection import Forecast, forecast, forecast_joint
@@ -17,12 +19,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0.dev0"
 __all__ = [
     "LAWS",
+    "Flag",
     "Forecast",
     "Planner",
     "__version__",
     "compute_multiplier",
     "fit",
     "fit_growth",
+    "flag_run",
     "forecast",
     "forecast_joint",
     "forecast_run",
@@ -32,12 +36,14 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Flag": "flags",
     "Forecast": "projection",
     "LAWS": "laws",
     "Planner": "decisions",
     "compute_multiplier": "decisions",
     "fit": "fitting",
     "fit_growth": "frontier",
+    "flag_run": "flagging.replay",
     "forecast": "projection",
     "forecast_joint": "projection",
     "forecast_run": "run_projection",

@@ -11,9 +11,30 @@ class FlagKind(str, Enum):
     """What a run is flagged for."""
 
     ABOVE_FAMILY = "above_family"
-    """Its error lies above what the study's other runs predict for its size and data."""
-    NOT_FINITE = "not_finite"
+    """Its error lies above what other runs of its recipe predict."""
+    NOT_FINITE = "nan"
     """Its metric was NaN or infinite."""
+    SPIKE = "spike"
+    """One validation lies far above those before it."""
+    DIVERGENCE = "divergence"
+    """The error has jumped up and stays there, or has grown by half."""
+    OVERFITTING = "overfitting"
+    """The error has turned up."""
+    PLATEAU = "plateau"
+    """The error stays above its forecast, and has not risen."""
+    UNEXPECTEDLY_GOOD = "unexpectedly_good"
+    """The error lies below its forecast."""
+
+
+class Severity(str, Enum):
+    """How soon a person should look."""
+
+    NOTICE = "notice"
+    """The run goes on as before; what it says may not be what it seems."""
+    WARNING = "warning"
+    """The run is worse than it should be."""
+    CRITICAL = "critical"
+    """The run will most likely come to nothing."""
 
 
 @dataclass(frozen=True)
@@ -25,12 +46,14 @@ class Flag:
         step: Optimizer step of the observation at which the flag was raised.
         message: One sentence with the numbers, for a person.
         evidence: The numbers behind it.
+        severity: How soon a person should look.
     """
 
     kind: FlagKind
     step: int
     message: str
     evidence: dict[str, float] = field(default_factory=dict)
+    severity: Severity = Severity.WARNING
 
     def to_json(self) -> dict[str, Any]:
         """The flag as plain JSON values."""
@@ -39,6 +62,7 @@ class Flag:
             "step": self.step,
             "message": self.message,
             "evidence": dict(self.evidence),
+            "severity": self.severity.value,
         }
 
     @classmethod
@@ -46,4 +70,5 @@ class Flag:
         """The inverse of `to_json`; unknown names are ignored."""
         known = {f.name for f in fields(cls)}
         values = {name: value for name, value in record.items() if name in known}
-        return cls(**{**values, "kind": FlagKind(values["kind"])})
+        severity = Severity(values.get("severity", Severity.WARNING.value))
+        return cls(**{**values, "kind": FlagKind(values["kind"]), "severity": severity})

@@ -1,0 +1,158 @@
+"""A run against earlier runs of its recipe: how far above them it lies, and how much slower it falls."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import stdtrit
+
+from foretrain.annealing import RatePath
+from foretrain.laws.law import Array
+
+LEVEL_SD, FALL_SD = 0.01, 0.005
+"""Beforehand, how much runs of one recipe differ in ln y, and in what ln y falls by while the training
+doubles: seeds of language models differ by .02 nats (Kaplan et al. 2020)."""
+
+PRIOR_RUNS = 2.0
+"""As how many runs that counts."""
+
+GAIN, GAIN_SD = 0.055, 0.04
+"""What a full decay of the rate lowers ln y by, and how uncertain that is (`foretrain.usual`): schedules of
+other lengths are compared as if the rate had not fallen."""
+
+MEMORY = 0.01
+"""Of annealing, see `RatePath.annealed`."""
+
+SMOOTH = 3
+"""So many validations are taken together."""
+
+LOOKS = 2.0
+"""Per doubling of the training done, as how many independent looks the comparisons count."""
+
+SPENT = 0.5
+
+RELEVANT = 0.01
+"""A run that lies above its family by less, in ln y, is not flagged."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A run along the training it has done.
+
+    Attributes:
+        path: Its learning rate; None where that is not known, and each step counts alike.
+        steps: Optimizer steps of its validations, shape (n,), ascending.
+        log_y: Log of the metric, shape (n,).
+        peak: Its largest learning rate; None where that is not known.
+    """
+
+    path: RatePath | None
+    steps: Array
+    log_y: Array
+    peak: float | None
+
+    def place(self, steps: Array) -> Array:
+        """The log of the training done S and the annealing that shows by then, shape (n, 2)."""
+        if self.path is None:
+            return np.stack([np.log(steps), np.zeros(len(steps))], axis=1)
+        return np.stack([np.log(self.path.done(steps)), self.path.annealed(steps, MEMORY)], axis=1)
+
+
+@dataclass(frozen=True)
+class AboveFamily:
+    """How far a run is above its family.
+
+    Attributes:
+        score: Standard deviations over the limit, the larger of level and fall; above 1 it is flagged.
+        apart: By how much its level lies above theirs, in ln y.
+        fall: By how much less it fell than they did, while the training doubled, in ln y; 0 if not yet known.
+        by_fall: Whether the fall has the larger score.
+    """
+
+    score: float
+    apart: float
+    fall: float
+    by_fall: bool
+
+
+class Family:
+    """Earlier runs, as functions of the training done.
+
+    A run that belongs to them differs as they differ from each other: Student's t with a prior of two runs.
+    Two things are compared, both upward only: the level, and the fall while the training doubled. A study of
+    several model sizes has levels far apart, but falls alike, so that a run of another size is judged by its
+    fall.
+
+    Args:
+        library: The runs, at least one.
+        rate: False alarms per run.
+    """
+
+    def __init__(self, library: Sequence[Curve], rate: float) -> None:
+        self._rate = rate
+        self._curves = []
+        for curve in library:
+            place = curve.place(curve.steps)
+            log_y = curve.log_y + GAIN * place[:, 1]
+            if log_y.size > 2 * SMOOTH:
+                means = np.convolve(log_y, np.full(SMOOTH, 1.0 / SMOOTH), mode="valid")
+                log_y = np.concatenate([log_y[:1], means, log_y[-1:]])
+            self._curves.append((place[:, 0], log_y, place[:, 1]))
+        self._last: deque[Array] = deque(maxlen=SMOOTH)
+        self._noise, self._count, self._start = 0.0, 0, 0.0
+        self._past: dict[int, Array] = {}
+
+    def update(self, log_y: float, place: Array) -> AboveFamily | None:
+        """Takes the next validation of the run.
+
+        Args:
+            log_y: Its log.
+            place: ln S and annealing there, shape (2,).
+
+        Returns:
+            How far the run is off, or None where less than two runs reach this far, or it is too early.
+        """
+        reach = np.array([z[0] <= place[0] <= z[-1] for z, _, _ in self._curves])
+        if reach.sum() < 2:
+            return None
+        told = [(np.interp(place[0], z, y), np.interp(place[0], z, m)) for z, y, m in self._curves]
+        theirs, annealed = np.array(told).T
+        apart = np.where(reach, log_y + GAIN * place[1] - theirs, np.nan)
+        if self._last:
+            step = (
+                float(np.nanmean(apart - self._last[-1]))
+                if (reach & ~np.isnan(self._last[-1])).any()
+                else 0.0
+            )
+            self._count += 1
+            self._noise += (0.5 * step**2 - self._noise) / min(self._count, 10)
+        else:
+            self._start = float(place[0])
+        self._last.append(apart)
+        look = int((place[0] - self._start) * LOOKS / np.log(2.0))
+        mean = np.mean(self._last, axis=0)
+        self._past[look] = mean
+        if len(self._last) < SMOOTH:
+            return None
+        scale = GAIN_SD * float(np.abs(place[1] - annealed[reach]).mean())
+        level, apart_level = self._score(mean, LEVEL_SD, scale, look)
+        before = self._past.get(look - round(LOOKS))
+        fall, apart_fall = (0.0, 0.0) if before is None else self._score(mean - before, FALL_SD, scale, look)
+        if apart_level < RELEVANT and apart_fall < RELEVANT:
+            return AboveFamily(0.0, apart_level, apart_fall, False)
+        return AboveFamily(max(level, fall), apart_level, apart_fall, fall > level)
+
+    def _score(self, apart: Array, usual: float, scale: float, look: int) -> tuple[float, float]:
+        """How far a mean over the runs is above 0, over the limit, and that mean."""
+        apart = apart[~np.isnan(apart)]
+        n = apart.size
+        if n < 2:
+            return 0.0, 0.0
+        mean, freedom = float(apart.mean()), PRIOR_RUNS + n - 1.0
+        between = (PRIOR_RUNS * usual**2 + float(((apart - mean) ** 2).sum())) / freedom
+        variance = between * (1.0 + 1.0 / n) + self._noise / SMOOTH + scale**2
+        critical = -float(stdtrit(freedom, SPENT * self._rate / (1.0 + look / 10.0) ** 2))
+        return mean / (critical * float(np.sqrt(variance))), mean

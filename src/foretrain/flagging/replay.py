@@ -1,0 +1,262 @@
+"""`flag_run`: one run's validations replayed in order, and the flags they raise."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from foretrain.annealing import RatePath
+from foretrain.flagging.family import Curve, Family
+from foretrain.flagging.origins import LEVELS, RECENT
+from foretrain.flagging.watch import EASE, Deviations, Test, Watch, limit
+from foretrain.flagging.words import Window, above_family, not_finite, told
+from foretrain.flags import Flag, FlagKind
+from foretrain.inputs import positive, same_length
+from foretrain.laws.law import Array
+
+MEMORIES = (0.1, 0.003)
+"""A quick and a slow response to the rate, see `foretrain.annealing.MEMORIES`."""
+
+LONGEST = 2**LEVELS
+"""Validations in a window at most."""
+
+FAMILY_SHARE = 0.3
+"""Of the false alarms, what is spent on comparisons with earlier runs, where there are any."""
+
+ORDER = (Test.RISE, Test.BELOW, Test.ABOVE, Test.SPIKE)
+"""Of several tests that are passed at once the first is told: what lasts before what may not."""
+
+SPIKES_APART = 10
+"""Validations after a spike before another one is told."""
+
+
+def flag_run(
+    step: ArrayLike,
+    y: ArrayLike,
+    lr: ArrayLike | None = None,
+    library: Sequence[Mapping[str, Any]] = (),
+    false_alarm_rate: float = 0.01,
+) -> tuple[Flag, ...]:
+    """Replays one run's validations in order and returns the flags that they raise.
+
+    Every validation is compared with forecasts made before it, from the run's own earlier validations and its
+    learning-rate schedule, and with earlier runs of its recipe, where there are any. A flag at a step depends
+    on the validations up to there alone. A kind is told once; a spike again after ten validations, a metric
+    that is not finite again after one that is. `docs/flags.md` says what each kind means and how often
+    healthy runs raise it.
+
+    Args:
+        step: Optimizer steps at which y was measured, shape (n,), whole numbers from 1 on.
+        y: The metric there, shape (n,), in its own unit; an error or a loss. Positive, or not finite.
+        lr: Learning rate of every step from 1 to the planned end, shape (T,). None negative, one positive.
+            Without it a falling error is no surprise, for a decay of the rate may be why.
+        library: Earlier runs of the recipe, each a mapping with `step`, `y` and, if `lr` is given, `lr`.
+        false_alarm_rate: Share of healthy runs that raise any flag, between 0 and 1.
+
+    Returns:
+        The flags in the order in which they were raised, each with `kind`, `step`, `severity`, `message` and
+        `evidence`.
+
+    Raises:
+        ValueError: If a step is no whole number from 1 to T, a y is zero or negative, step and y differ in
+            length, the rates are no rates, an earlier run lacks what it needs, or the rate of false alarms is
+            not between 0 and 1.
+
+    Example:
+        >>> import numpy as np
+        >>> from foretrain import flag_run
+        >>> step = np.arange(100, 10001, 100)
+        >>> y = 2 + 9 * step**-0.3 + 0.01 * np.random.default_rng(0).normal(size=100)
+        >>> flag_run(step, y)
+        ()
+        >>> y[60:] *= 1.05
+        >>> [(flag.kind.value, flag.step) for flag in flag_run(step, y)]
+        [('spike', 6100), ('divergence', 6200)]
+    """
+    if not (isinstance(false_alarm_rate, int | float) and 0 < false_alarm_rate < 1):
+        raise ValueError(
+            f"Expected `false_alarm_rate` to be a number between 0 and 1, such as 0.01, got "
+            f"{false_alarm_rate!r}."
+        )
+    run, finite, values = _curve("", step, y, lr)
+    known = lr is not None
+    earlier = []
+    for index, item in enumerate(library):
+        names = ("step", "y", "lr") if known else ("step", "y")
+        missing = [name for name in names if name not in item]
+        if missing:
+            raise ValueError(
+                f"Expected `library[{index}]` to be a mapping with {', '.join(names)}, got one without "
+                f"{' and '.join(missing)}."
+            )
+        curve, sound, _ = _curve(f"library[{index}].", item["step"], item["y"], item["lr"] if known else None)
+        if sound.sum() >= 2:
+            earlier.append(Curve(curve.path, curve.steps[sound], curve.log_y[sound], curve.peak))
+    replay = Replay(run.path, run.peak, earlier, float(false_alarm_rate))
+    places = _places(run)
+    found: list[Flag] = []
+    for k, at in enumerate(run.steps):
+        if finite[k]:
+            found += replay.update(int(at), float(values[k]), places[k])
+        else:
+            found += replay.not_finite(int(at), float(values[k]))
+    return tuple(found)
+
+
+class Replay:
+    """The tests of one run, which takes its validations as they come, each at the same cost.
+
+    Args:
+        path: The run's learning rate; None where that is not known.
+        peak: Its largest rate, likewise.
+        library: Earlier runs of the recipe.
+        false_alarm_rate: Share of healthy runs that raise any flag.
+    """
+
+    def __init__(
+        self, path: RatePath | None, peak: float | None, library: Sequence[Curve], false_alarm_rate: float
+    ) -> None:
+        self._path, self._runs, self._rate = path, len(library), false_alarm_rate
+        self._family = Family(library, FAMILY_SHARE * false_alarm_rate) if len(library) > 1 else None
+        self._own_rate = false_alarm_rate * (1.0 - (FAMILY_SHARE if self._family else 0.0))
+        peaks = [curve.peak for curve in library if curve.peak is not None]
+        self._ratio = peak / float(np.median(peaks)) if peak is not None and peaks else None
+        self._watch = Watch(np.array([path is not None]))
+        self._recent: deque[tuple[int, float]] = deque(maxlen=LONGEST + RECENT + 1)
+        self._told: set[FlagKind] = set()
+        self._finite, self._spike, self._above = True, -SPIKES_APART, 0
+
+    def not_finite(self, step: int, value: float) -> list[Flag]:
+        """Takes a validation that is NaN or infinite; see `update`."""
+        first, self._finite = self._finite, False
+        return [not_finite(step, value)] if first else []
+
+    def update(self, step: int, value: float, place: Array) -> list[Flag]:
+        """Takes the next validation.
+
+        Args:
+            step: Its optimizer step.
+            value: The metric. Positive and finite.
+            place: ln S, both annealings of `MEMORIES` and that of `family.MEMORY` there, shape (4,).
+
+        Returns:
+            The flags that it raises.
+        """
+        self._finite = True
+        if self._path is not None and step < self._path.warmup_end:
+            return []
+        log_y = float(np.log(value))
+        self._recent.append((step, log_y))
+        off = self._watch.update(np.array([log_y]), place[None, :3])
+        found = self._against_family(step, value, log_y, place)
+        if off is None:
+            return found
+        bound = limit(self._watch.count, self._own_rate)
+        passed = [test for test in ORDER if off.score[0, test] > bound]
+        for test in passed[:1]:
+            flag = told(test, self._window(test, off, bound), self._rate)
+            if flag.kind is FlagKind.SPIKE:
+                fresh = self._watch.count - self._spike >= SPIKES_APART
+                self._spike = self._watch.count
+            else:
+                fresh = flag.kind not in self._told
+                # After a spike the forecasts made before it go on being compared with what comes.
+                self._watch.accept()
+            self._told.add(flag.kind)
+            found += [flag] if fresh else []
+        return found
+
+    def _window(self, test: Test, off: Deviations, bound: float) -> Window:
+        age = int(off.age[0, test])
+        steps, logs = zip(*self._recent, strict=True)
+        before = logs[-age - RECENT : -age]
+        return Window(
+            step=steps[-1],
+            since=steps[-age - 1],
+            log_y=np.array(logs[-age:]),
+            base=float(np.mean(before)),
+            apart=float(off.apart[0, test]),
+            score=float(off.score[0, test]) * float(EASE[test]),
+            limit=bound * float(EASE[test]),
+            rates=self._risen(steps[-age - 1], steps[-1]),
+        )
+
+    def _risen(self, since: int, now: int) -> float | None:
+        """Largest rate of the steps since a forecast, over that of the step at which it was made."""
+        if self._path is None or now <= since:
+            return None
+        before = float(self._path.rates[since - 1])
+        return float(self._path.rates[since:now].max()) / before if before > 0 else None
+
+    def _against_family(self, step: int, value: float, log_y: float, place: Array) -> list[Flag]:
+        if self._family is None:
+            return []
+        off = self._family.update(log_y, place[[0, 3]])
+        # Two in a row, so that no single validation is told to be the run.
+        self._above = self._above + 1 if off is not None and off.score > 1.0 else 0
+        if off is None or self._above < 2 or FlagKind.ABOVE_FAMILY in self._told:
+            return []
+        self._told.add(FlagKind.ABOVE_FAMILY)
+        return [above_family(step, value, off, self._runs, self._ratio)]
+
+
+def _places(run: Curve) -> Array:
+    """Log of S, annealing under `MEMORIES` and under `family.MEMORY`, of each validation, shape (n, 4)."""
+    place = run.place(run.steps)
+    if run.path is None:
+        own = np.zeros((len(place), 2))
+    else:
+        own = np.stack([run.path.annealed(run.steps, memory) for memory in MEMORIES], axis=1)
+    return np.concatenate([place[:, :1], own, place[:, 1:]], axis=1)
+
+
+def _curve(where: str, step: ArrayLike, y: ArrayLike, lr: ArrayLike | None) -> tuple[Curve, Any, Array]:
+    """A run in order of its steps, which of its validations are finite, and their values."""
+    path, peak = None, None
+    if lr is not None:
+        rates = _numbers(f"{where}lr", lr)
+        if (
+            rates.ndim != 1
+            or not rates.size
+            or not (np.isfinite(rates) & (rates >= 0)).all()
+            or not rates.any()
+        ):
+            raise ValueError(
+                f"Expected `{where}lr` to hold the rate of every step from 1 to the planned end, shape (T,), "
+                f"finite, none negative and one positive, got {lr!r:.80}: leave it out if it is not known."
+            )
+        path, peak = RatePath.of(rates), float(rates.max())
+    values = _numbers(f"{where}y", y)
+    if (values <= 0).any():
+        raise ValueError(
+            f"Expected `{where}y` to hold positive numbers, NaN or infinity, got "
+            f"{float(values[values <= 0][0])}: leave those points out."
+        )
+    steps = _numbers(f"{where}step", step) if np.size(step) == 0 else positive(f"{where}step", step)
+    same_length(**{f"{where}step": steps, f"{where}y": values})
+    last = np.inf if path is None else float(path.rates.size)
+    wrong = (steps != np.floor(steps)) | (steps > last)
+    if wrong.any():
+        upto = "on" if path is None else f"to {last:.0f}, the last that `lr` has a rate for"
+        raise ValueError(
+            f"Expected `{where}step` to hold whole numbers of steps from 1 {upto}, got "
+            f"{steps[wrong][0]:g}: give every step at which y was measured as a count of updates."
+        )
+    order = np.argsort(steps, kind="stable")
+    steps, values = steps[order].astype(int), values[order]
+    finite = np.isfinite(values)
+    log_y = np.log(np.where(finite, values, 1.0))
+    return Curve(path, steps, log_y, peak), finite, values
+
+
+def _numbers(name: str, values: ArrayLike) -> Array:
+    try:
+        return np.asarray(values, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"Expected `{name}` to be an array of numbers, got {values!r:.80}: {error}."
+        ) from None

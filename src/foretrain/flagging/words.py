@@ -1,0 +1,156 @@
+"""Flags in words: kind, severity, the numbers, and a hint at the cause where the evidence has one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from foretrain.flagging.family import AboveFamily
+from foretrain.flagging.watch import Test
+from foretrain.flags import Flag, FlagKind, Severity
+from foretrain.laws.law import Array
+
+FOR_GOOD = float(np.log(1.5))
+"""An error that has risen by half is not one that over-fits: the run diverges."""
+
+GRAVE = float(np.log(1.1))
+"""A rise by a tenth is more than a warning."""
+
+CHANGED = 1.3
+"""A learning rate that has changed by this factor is named as a likely cause."""
+
+HINTS = {
+    FlagKind.SPIKE: "Look at the batches before it, and at what was restored if the run was resumed there.",
+    FlagKind.DIVERGENCE: "Look at the learning rate, at the optimizer's state after a resume, at the data's "
+    "order and labels.",
+    FlagKind.OVERFITTING: "Look for over-fitting: the weights of the lowest validation may be the better "
+    "ones.",
+    FlagKind.PLATEAU: "Look for weights that do not learn, a learning rate that is too low, or data that "
+    "repeat.",
+    FlagKind.UNEXPECTEDLY_GOOD: "Look for validation data among the training data, and for a learning rate "
+    "that fell without being planned.",
+}
+
+
+@dataclass(frozen=True)
+class Window:
+    """The validations that raised a flag.
+
+    Attributes:
+        step: Step of the last of them.
+        since: Step of the forecast that they are compared with.
+        log_y: Their logs, shape (m,).
+        base: Log of the level before them.
+        apart: By how much their mean is off, in ln y.
+        score: That in standard deviations.
+        limit: Standard deviations from which on it is flagged.
+        rates: Largest learning rate lately over that before, or None.
+    """
+
+    step: int
+    since: int
+    log_y: Array
+    base: float
+    apart: float
+    score: float
+    limit: float
+    rates: float | None
+
+
+def told(test: Test, window: Window, false_alarm_rate: float) -> Flag:
+    """The flag of a test against the run's own past."""
+    rise = float(window.log_y[-1] - window.base)
+    if test is Test.SPIKE:
+        kind = FlagKind.SPIKE
+    elif test is Test.BELOW:
+        kind = FlagKind.UNEXPECTEDLY_GOOD
+    elif test is Test.ABOVE:
+        kind = FlagKind.PLATEAU
+    else:
+        kind = (
+            FlagKind.OVERFITTING
+            if rise < FOR_GOOD and turns(window.log_y - window.base)
+            else FlagKind.DIVERGENCE
+        )
+    severity = Severity.WARNING
+    if kind is FlagKind.UNEXPECTEDLY_GOOD:
+        severity = Severity.NOTICE
+    elif kind is FlagKind.DIVERGENCE and rise > GRAVE:
+        severity = Severity.CRITICAL
+    value = float(np.exp(window.log_y.mean()))
+    expected = float(np.exp(np.clip(window.log_y.mean() - window.apart, -700.0, 700.0)))
+    m = window.log_y.size
+    what = "The validation" if m == 1 else f"The mean of the last {m} validations"
+    against = {
+        FlagKind.SPIKE: "the level before it",
+        FlagKind.DIVERGENCE: "the level before them",
+        FlagKind.OVERFITTING: "the level before them",
+        FlagKind.PLATEAU: "half of the fall that was forecast",
+        FlagKind.UNEXPECTEDLY_GOOD: "the forecast",
+    }[kind]
+    side = "below" if window.apart < 0 else "above"
+    message = (
+        f"{what} at step {window.step:,} is {value:.4g}, {abs(np.expm1(window.apart)):.2%} {side} {against} "
+        f"of step {window.since:,} ({expected:.4g}): {window.score:.1f} standard deviations, where the limit "
+        f"that a healthy run passes in less than one case of {1 / false_alarm_rate:.0f} is "
+        f"{window.limit:.1f}. "
+    )
+    if window.rates is not None and window.rates > CHANGED:
+        message += f"Its learning rate has risen {window.rates:.3g}-fold there."
+    else:
+        message += HINTS[kind]
+    evidence = {
+        "value": value,
+        "expected": expected,
+        "deviation": window.apart,
+        "score": window.score,
+        "limit": window.limit,
+        "validations": float(m),
+        "since": float(window.since),
+    }
+    return Flag(kind, window.step, message, evidence, severity)
+
+
+def turns(rises: Array) -> bool:
+    """Whether rises above a level look more like a straight line that begins there than like a jump."""
+    m = rises.size
+    if m < 2:
+        return False
+    at = np.arange(1.0, m + 1.0)
+    line = rises - at * float(at @ rises) / float(at @ at)
+    return bool((line**2).sum() < ((rises - rises.mean()) ** 2).sum())
+
+
+def not_finite(step: int, value: float) -> Flag:
+    """The flag of a metric that is NaN or infinite."""
+    return Flag(
+        FlagKind.NOT_FINITE,
+        step,
+        f"The metric was {value} at step {step:,}: the run's weights or its data hold what is no number.",
+        {},
+        Severity.CRITICAL,
+    )
+
+
+def above_family(step: int, value: float, off: AboveFamily, runs: int, ratio: float | None) -> Flag:
+    """The flag of a run above its family; `ratio` is its largest learning rate over theirs."""
+    if off.by_fall:
+        what = f"fell by {off.fall:.2%} less than that of {runs} earlier runs while the training doubled"
+    else:
+        what = f"is {np.expm1(off.apart):.2%} above that of {runs} earlier runs after as much training"
+    hint = "Look at its learning rate, its data and its labels."
+    if ratio is not None and not 1 / CHANGED < ratio < CHANGED:
+        hint = f"Its largest learning rate is {ratio:.3g} times theirs."
+    evidence = {
+        "value": value,
+        "deviation": off.apart,
+        "fall": off.fall,
+        "score": off.score,
+        "runs": float(runs),
+    }
+    if ratio is not None:
+        evidence["rate_ratio"] = ratio
+    return Flag(
+        FlagKind.ABOVE_FAMILY, step, f"The error of {value:.4g} at step {step:,} {what}. {hint}", evidence
+    )
