@@ -10,8 +10,10 @@ import pytest
 import foretrain
 from foretrain.cli import main
 from foretrain.cli.compare import _letter
+from foretrain.observation import ScheduleUpdate
 from foretrain.store import ObservationStore
 from test_analysis import DATA, SIZES, record
+from test_decisions_study import run as decaying
 
 
 def keep(root, run, conventions=None, state="finished", study="default"):
@@ -20,6 +22,17 @@ def keep(root, run, conventions=None, state="finished", study="default"):
     assert all([store.append(o) for o in run.observations])
     if state:
         store.finish(state)
+    store.close()
+
+
+def keep_whole(root, run):
+    """Keeps a run with its schedule."""
+    store = ObservationStore(root / "foretrain")
+    store.begin(run.info)
+    for i, observation in enumerate(run.observations):
+        store.append(observation, ScheduleUpdate(used=run.schedule) if i == 0 else None)
+    if run.state != "running":
+        store.finish(run.state)
     store.close()
 
 
@@ -102,6 +115,20 @@ def test_all_runs_ends_are_fitted_together_only_where_they_tell(tmp_path, capsys
     assert one["parameters"] == {} and one["status"] == "too_few_points"
     assert "Expected at least 7 runs of 3 different sizes" in one["sentence"]
     assert "got 6 of 2 and 3: train more first" in one["sentence"]
+
+
+def test_of_runs_under_way_a_joint_law_takes_no_points(tmp_path, capsys):
+    for n in (1e5, 3e5, 1e6):
+        for steps in (500, 2000, 8000):
+            keep_whole(tmp_path, decaying(f"{n:g}-{steps}", n, steps))
+    keep_whole(tmp_path, decaying("young", 3e6, 4000, state="running", last=1000))
+    command = ["fit", str(tmp_path), "--law", "chinchilla", "--json"]
+    assert main(command) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["points"] == 9
+    assert err == (
+        "Of each run its end counts, with the learning rate decayed. Without such points, left out: young.\n"
+    )
 
 
 def test_rows_that_are_no_numbers_are_left_out_aloud(tmp_path, capsys):

@@ -10,10 +10,10 @@ from foretrain.comparison import entering_kind
 from foretrain.decisions import study_points
 from foretrain.entering import CONSTANT, DECAYED
 from foretrain.points import run_curve
-from foretrain.report import Report
+from foretrain.report import JointReport, Report
 from foretrain.schedule import Schedule
 from foretrain.tensorboard.rows import entry
-from foretrain.tensorboard.view import law_curves
+from foretrain.tensorboard.view import law_curves, law_view
 from test_decisions_study import SIZES, run, study
 
 
@@ -97,8 +97,13 @@ def test_a_report_carries_what_enters_and_the_tab_takes_it():
     for report in reports.values():
         assert Report.from_json(report.to_json()) == report
     assert reports["way1e+06"].entering.spans == {} and "it is running" in reports["way1e+06"].entering.reason
-    found = law_curves([entry(name, report) for name, report in reports.items()], ())
+    entries = [entry(name, report) for name, report in reports.items()]
+    found = law_curves(entries, ())
     assert [c.entering for c in found] == [report.entering for report in reports.values()]
+    joint = JointReport("ok", "", runs=("n1e+05-500",))
+    view = law_view(entries, joint, metric="val_loss", axis="samples", exclude=())
+    ((name, reason),) = view["left_out"]
+    assert name == "way1e+06" and reason == reports[name].entering.reason
     old = Report.from_json(reports["way1e+06"].to_json().replace('"entering":', '"entering_not":'))
     assert old.entering is None
     (curve,) = law_curves([entry("way", old)], ())
