@@ -74,12 +74,13 @@ def rates(kind: str, steps: int) -> Array:
     return np.asarray(np.minimum(1.0, s / warm) * down)
 
 
-def draw(rng: np.random.Generator, *, bad: float = 0.0) -> Trained:
+def draw(rng: np.random.Generator, *, bad: float = 0.0, longer: float = 1.0) -> Trained:
     """A study, and a new run of it.
 
     Args:
         rng: Source of all that is drawn.
         bad: By how much the log error of the new run is raised, as a bad recipe raises it.
+        longer: Its data over what such a run usually has.
     """
     truth = draw_truth(rng)
     count, step = int(rng.integers(4, 7)), float(rng.choice([2.0, np.sqrt(8.0), 4.0]))
@@ -91,6 +92,7 @@ def draw(rng: np.random.Generator, *, bad: float = 0.0) -> Trained:
         new = float(sizes[-1] * (2 if place == NEW[1] else 4))
     every = np.append(sizes, new)
     data = every * rng.choice([10.0, 20.0, 40.0]) * np.exp(rng.normal(0, 0.2, every.size))
+    data[-1] *= longer
     kind = str(rng.choice(["cosine", "wsd", "constant"], p=[0.5, 0.25, 0.25]))
     run_noise, point_noise, related = (
         rng.uniform(0.002, 0.008),

@@ -210,9 +210,10 @@ def test_earlier_runs_are_finished_of_the_nearest_size_and_the_newest():
         record("failed", state="failed"),
         record("no schedule", state="finished", schedule=None, schedule_unknown="not recorded"),
         record("few", state="finished", every=300),
-        record("other batch", state="finished", batch=32),
+        record("other batch", state="finished", batch=63),
+        record("quite another batch", state="finished", batch=65),
     ]
-    assert find(own, others) == ["new", "old", "unknown age", "double", "large"]
+    assert find(own, others) == ["new", "old", "other batch", "unknown age", "double", "large"]
     many = [record(f"r{i:02}", state="finished", info={"started": float(i)}) for i in range(30)]
     assert find(own, many) == [f"r{i:02}" for i in range(29, 29 - MOST_EARLIER, -1)]
 
