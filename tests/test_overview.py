@@ -75,6 +75,25 @@ def test_the_ends_of_others_tell_where_a_run_ends():
     assert [one.name for one in told["n0-3e+08"]] == ["10x"], "a run that has ended has no end to come"
 
 
+def test_the_intervals_hold_nine_ends_in_ten():
+    chance, held = np.random.default_rng(0), []
+    for _ in range(8):
+        noise = chance.choice([0.002, 0.005, 0.01])
+        n, d = np.round(10 ** chance.uniform(6, 9, 54)), 10 ** chance.uniform(8.5, 10, 54)
+        y = law(n, d) * np.exp(chance.normal(0, noise, 54))
+        runs = {}
+        for i in range(54):
+            run, ended = f"r{i}", Entering({DECAYED: (d[i], d[i])})
+            half = (d[i] / 2, law(n[i], d[i] / 2) * 1.1)
+            done = RunCurve(run, n[i], (half, (d[i], y[i])), phases=(0.5, 0.0), finished=True, entering=ended)
+            under_way = RunCurve(run, n[i], (half,), phases=(0.5,), entering=Entering())
+            runs[run] = Glance(done, end=0.0) if i < 40 else Glance(under_way, planned=d[i], end=0.0)
+        told = by_ends(runs)
+        ends = [told[f"r{i}"][0] for i in range(40, 54)]
+        held += [end.lower["0.9"] <= y[i] <= end.upper["0.9"] for i, end in enumerate(ends, 40)]
+    assert len(held) == 112 and 0.84 <= np.mean(held) <= 0.97
+
+
 def test_constant_rates_and_unknown_ones_have_laws_of_their_own():
     constant = {
         f"c{name}": replace(g, curve=replace(g.curve, run=f"c{name}"))

@@ -229,7 +229,6 @@ def _projected(
     at_n = np.array([curve.params for curve, _, _ in asked])
     at_d = np.array([data for _, _, data in asked])
     mean, scale = _moments(points, at_n, at_d)
-    scale = np.hypot(scale, DEPARTS)
     found: dict[str, tuple[NamedProjection, ...]] = {}
     for i, (curve, name, data) in enumerate(asked):
         kind = _kind(name, end)
