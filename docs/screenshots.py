@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from foretrain.flags import Flag, FlagKind
-from foretrain.report import Band, LawFit, NamedProjection, Report
+from foretrain.report import Band, History, LawFit, LeftOutPoint, NamedProjection, PastForecast, Report
 
 CHROMIUM_FLAGS = [
     "--no-sandbox",
@@ -32,7 +32,10 @@ CHROMIUM_FLAGS = [
 SIZES = (15_200, 41_300, 88_700, 203_000, 392_000, 697_000)
 FLAGGED = 392_000
 PLANNED = 100_000.0
-DRAWN = ".chart svg .points, .state:not([hidden]) h2"  # the chart, or a sentence in its place
+BATCH, TOKENS, EPOCH = 16, 64, 20_000  # samples of a step, tokens of a sample, samples of an epoch
+RATE = 3e-3
+# The chart, the table of flags, or a sentence in their place.
+DRAWN = ".chart svg .points, .flags-table:not([hidden]) table, .state:not([hidden]) h2"
 
 
 def error_of(params: float, data: float) -> float:
@@ -97,7 +100,7 @@ def demo_report(params: int, *, seen: float = 50_000.0, study: str = "bytes") ->
                 step=1100,
                 message=f"val_loss {ys[-1]:.3f} at step 1100 lies above 1.43 to 1.51, where the other runs "
                 "put a model of this size.",
-                evidence={"value": ys[-1]},
+                evidence={"value": ys[-1], "predicted": 1.47, "upper": 1.51},
             ),
         )
     few = seen < 5000
@@ -112,7 +115,8 @@ def demo_report(params: int, *, seen: float = 50_000.0, study: str = "bytes") ->
         planned=PLANNED,
         conventions={"params": "trainable", "samples": "with repeats"},
         points=tuple(zip(xs, ys, strict=True)),
-        excluded={"before the learning rate had warmed up": 2},
+        excluded={"not finite": 2, "counted by other conventions": 1},
+        history=demo_history(params, xs),
         status="too_few_points" if few else "ok",
         sentence="22 points over half a decade cannot fix a law: wait for more data." if few else "",
         fits=(
@@ -121,9 +125,62 @@ def demo_report(params: int, *, seen: float = 50_000.0, study: str = "bytes") ->
         ),
         curve=None if few else curve,
         projections=() if few else projections,
+        track=tuple(
+            PastForecast(share, y, {"0.9": 0.97 * y}, {"0.9": 1.03 * y}, ys[-1])
+            for share, y in ((0.2, 1.02 * ys[-1]), (0.3, 0.99 * ys[-1]), (0.5, 1.01 * ys[-1]), (0.75, ys[-1]))
+        )
+        if seen >= PLANNED
+        else (),
         doubts=("The learning rate has not decayed yet: the end of the schedule usually lies lower.",),
         flags=flags,
     )
+
+
+def demo_history(params: int, xs: list[float]) -> History:
+    """What stands beside the points: a learning rate that warms up, stays and will fall at the end.
+
+    Args:
+        params: Trainable parameters.
+        xs: Training examples seen at the points.
+    """
+    planned, warm = int(PLANNED / BATCH), 40
+    return History(
+        counts={
+            "steps": tuple(round(x / BATCH) for x in xs),
+            "epochs": tuple(x / EPOCH for x in xs),
+            "tokens": tuple(round(x * TOKENS) for x in xs),
+            "unique_samples": tuple(round(min(x, EPOCH)) for x in xs),
+            "flops": tuple(round(6 * params * x * TOKENS) for x in xs),
+        },
+        rates=tuple(RATE for _ in xs),
+        schedule=((1, RATE / warm), (warm, RATE), (int(0.8 * planned), RATE), (planned, 0.1 * RATE)),
+        planned={"samples": PLANNED, "steps": planned, "tokens": PLANNED * TOKENS, "epochs": PLANNED / EPOCH},
+        left_out=(
+            LeftOutPoint(0, None, math.nan, "not finite"),
+            LeftOutPoint(60, 960.0, error_of(params, 960.0), "counted by other conventions"),
+            LeftOutPoint(90, 1440.0, math.nan, "not finite"),
+        ),
+    )
+
+
+def end_forecasts(report: Report) -> list[tuple[int, dict[str, float]]]:
+    """What a monitor would have logged of the run's end: step, and scalars by name.
+
+    Args:
+        report: The run's newest report.
+    """
+    end = next((item for item in report.projections if item.name == "planned end"), None)
+    if end is None:
+        return []
+    noise = random.Random(report.params)
+    told = []
+    for x, _ in report.points[6::2]:
+        wide = 0.02 * math.log(PLANNED / x) ** 1.1
+        median = end.median * math.exp(noise.gauss(0, 0.3) * wide)
+        values = {"": median, "_lower": median * math.exp(-wide), "_upper": median * math.exp(wide)}
+        scalars = {f"scaling/projected_end{part}": value for part, value in values.items()}
+        told.append((round(x / BATCH), {**scalars, "scaling/samples": x}))
+    return told
 
 
 def write_demo(logdir: Path) -> None:
@@ -135,6 +192,9 @@ def write_demo(logdir: Path) -> None:
     for params in SIZES:
         report = demo_report(params)
         writer = SummaryWriter(str(logdir / report.run))
+        for step, scalars in end_forecasts(report):
+            for name, value in scalars.items():
+                writer.add_scalar(name, value, step)
         write_report(writer, report, report.step)
         writer.close()
 
@@ -149,9 +209,15 @@ def tensorboard_url(logdir: Path) -> Iterator[str]:
     yield server.launch()
 
 
-def open_tab(page: Any, url: str) -> Any:
-    """Opens the tab on a browser's page, waits until it is drawn, and returns the tab's frame."""
-    page.goto(f"{url}#foretrain")
+def open_tab(page: Any, url: str, link: str = "") -> Any:
+    """Opens the tab on a browser's page, waits until it is drawn, and returns the tab's frame.
+
+    Args:
+        page: Playwright's page.
+        url: TensorBoard's address.
+        link: What follows the tab's name in the address: "&p.foretrain.view=run".
+    """
+    page.goto(f"{url}#foretrain{link}")
     found: list[Any] = []
     while not found:
         page.wait_for_timeout(50)
@@ -173,22 +239,18 @@ def main() -> None:
     if args.demo:
         write_demo(args.logdir)
     args.out.mkdir(parents=True, exist_ok=True)
-    shots = {
-        "tab-data": (1440, 1180, False, "data"),
-        "tab-size": (1440, 1180, False, "size"),
-        "tab-data-dark": (1440, 1180, True, "data"),
-        "tab-size-dark": (1440, 1180, True, "size"),
-        "tab-narrow": (420, 1900, False, "data"),
-    }
+    views = {"data": "curves", **{name: name for name in ("size", "frontier", "run", "flags")}}
+    shots = {f"tab-{name}": (1440, 1180, False, view) for name, view in views.items()}
+    shots |= {f"tab-{name}-dark": (1440, 1180, True, view) for name, view in views.items()}
+    shots |= {f"tab-{name}-narrow": (420, 1900, False, view) for name, view in views.items()}
     with tensorboard_url(args.logdir) as url, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=args.chromium, args=CHROMIUM_FLAGS)
         for name, (width, height, dark, view) in shots.items():
             scheme = "dark" if dark else "light"
             page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
-            frame = open_tab(page, url)
-            if view == "size":
-                frame.click("text=Model size")
-                frame.wait_for_selector(".chart[aria-busy=false] .final", state="attached")
+            frame = open_tab(page, url, f"&p.foretrain.view={view}")
+            frame.wait_for_function("!document.querySelector('[aria-busy=true]')")
+            page.wait_for_timeout(800)  # answers that are asked for once the first are there
             page.screenshot(path=str(args.out / f"{name}.png"))
             page.close()
         browser.close()

@@ -77,6 +77,7 @@ MAY_IMPORT = {
     },
     "question": {"axes", "projection"},
     "points": {"axes", "comparison", "entering", "findings", "laws", "observation", "upturn"},
+    "history": {"axes", "findings", "observation", "points"},
     "repeats": {"axes", "findings", "laws", "observation", "repeated", "uncertainty"},
     "course": {"annealing", "axes", "laws", "observation", "points", "run_curve", "schedule"},
     "survey": {"comparison", "conventions", "laws", "observation"},
@@ -99,8 +100,8 @@ MAY_IMPORT = {
         *("outlook", "points", "question", "regions", "relatives", "repeats", "status", "track"),
     },
     "analysis": {
-        *("axes", "observation", "comparison", "earlier", "flags", "points", "question", "report"),
-        *("run_analysis", "status"),
+        *("axes", "observation", "comparison", "earlier", "flags", "history", "points", "question"),
+        *("report", "run_analysis", "status"),
     },
     "overview": {
         *("comparison", "conventions", "entering", "family", "family_model", "findings", "laws"),
@@ -202,13 +203,34 @@ MAY_IMPORT = {
     "tensorboard.loader": {"tensorboard.metadata", "tensorboard.plugin"},
     "tensorboard.plain": set(),
     "tensorboard.words": {"axes", "findings", "report", "tensorboard.plain"},
-    "tensorboard.rows": {"findings", "report", "tensorboard.plain", "tensorboard.words"},
+    "tensorboard.beside": {"axes", "report", "tensorboard.plain"},
+    "tensorboard.rows": {
+        *("findings", "report"),
+        *(f"tensorboard.{name}" for name in ("beside", "plain", "words")),
+    },
     "tensorboard.view": {
-        *("report", "analysis", "findings", "tensorboard.plain", "tensorboard.rows", "tensorboard.words"),
+        *("analysis", "axes", "findings", "report"),
+        *(f"tensorboard.{name}" for name in ("plain", "rows", "words")),
+    },
+    "tensorboard.frontier": {
+        *("axes", "decisions", "observation", "schedule"),
+        *(f"tensorboard.{name}" for name in ("plain", "rows", "view", "words")),
+    },
+    "tensorboard.run_view": {f"tensorboard.{name}" for name in ("beside", "plain", "rows", "words")},
+    "tensorboard.answers": {
+        "decisions",
+        *(f"tensorboard.{name}" for name in ("frontier", "plain", "words")),
+    },
+    "tensorboard.once": set(),
+    "tensorboard.web": set(),
+    "tensorboard.reading": {
+        "report",
+        *(f"tensorboard.{name}" for name in ("metadata", "rows", "run_view", "summary", "view")),
     },
     "tensorboard.plugin": {
         *("report", "analysis"),
-        *(f"tensorboard.{name}" for name in ("metadata", "rows", "summary", "view")),
+        *(f"tensorboard.{name}" for name in ("answers", "frontier", "metadata", "once", "reading")),
+        *(f"tensorboard.{name}" for name in ("run_view", "view", "web")),
     },
 }
 """Modules, without the leading `foretrain.`; the packages of `WHOLE` have one row for all theirs."""

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import json
 import math
-import os
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -27,17 +23,10 @@ from foretrain.report import (
     Report,
     ScheduleNote,
 )
+from tab_browser import Tab, browser, demo
 
 pytestmark = pytest.mark.browser
-pytest.importorskip("tensorboard")
-pytest.importorskip("torch")
-playwright_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install playwright")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-if CHROMIUM is None:
-    if os.environ.get("FORETRAIN_REQUIRE_BROWSER"):
-        raise RuntimeError("FORETRAIN_REQUIRE_BROWSER is set, but there is no Chromium on the PATH")
-    pytest.skip("needs Chromium on the PATH: apt-get install chromium", allow_module_level=True)
-
+__all__ = ["browser"]
 HOSTILE = ["<img src=x onerror=window.parent.hit=1>", "__proto__", "constructor", "w" * 200]
 
 REGIONS = {
@@ -55,17 +44,6 @@ SCHEDULED = {
 }
 
 
-def load_demo() -> ModuleType:
-    path = Path(__file__).parent.parent / "docs" / "screenshots.py"
-    spec = importlib.util.spec_from_file_location("screenshots", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-demo = load_demo()
 LARGEST, FLAGGED = (demo.demo_report(n).run for n in (demo.SIZES[-1], demo.FLAGGED))
 
 
@@ -140,52 +118,6 @@ def address(logdir: Path) -> Iterator[str]:
     with demo.tensorboard_url(logdir) as url:
         yield url
     patch.undo()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=demo.CHROMIUM_FLAGS)
-        yield browser
-        browser.close()
-
-
-class Tab:
-    """The opened tab: its frame, its page, and what the console complained of.
-
-    Most tests open the frame's own address: TensorBoard's application around it takes seconds to start.
-    """
-
-    def __init__(
-        self, browser: Any, address: str, *, width: int = 1280, dark: bool = False, hosted: bool = False
-    ) -> None:
-        self.complaints: list[str] = []
-        context = browser.new_context(
-            viewport={"width": width, "height": 1100}, color_scheme="dark" if dark else "light"
-        )
-        self.page = context.new_page()
-        self.page.on("console", lambda message: self.hear(message))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        if hosted:
-            self.frame = demo.open_tab(self.page, address)
-        else:
-            self.page.goto(f"{address}data/plugin_entry.html?name=foretrain")
-            self.page.wait_for_selector(demo.DRAWN, state="attached")
-            self.frame = self.page.main_frame
-
-    def hear(self, message: Any) -> None:
-        if message.type == "error" and "plugin/foretrain" in message.location.get("url", ""):
-            self.complaints.append(message.text)
-
-    def count(self, selector: str) -> int:
-        return int(self.frame.locator(selector).count())
-
-    def text(self, selector: str) -> str:
-        return str(self.frame.locator(selector).first.inner_text())
-
-    def to_size(self) -> None:
-        self.frame.click("text=Model size")
-        self.frame.wait_for_selector(".chart[aria-busy=false] .final", state="attached")
 
 
 @pytest.fixture

@@ -269,7 +269,73 @@ def test_there_is_no_way_to_another_file(client: Client, path: str) -> None:
     assert client.get(BASE + path).status_code in (301, 308, 404)
 
 
-@pytest.mark.parametrize("path", ["/runs", "/law", "/index.js", "/style.css"])
+def test_every_module_that_the_page_imports_is_served_and_no_other(client: Client) -> None:
+    wanted, seen = {"index.js"}, set[str]()
+    while wanted - seen:
+        name = min(wanted - seen)
+        seen.add(name)
+        answer = client.get(f"{BASE}/{name}")
+        assert (answer.status_code, answer.mimetype) == (200, "text/javascript"), name
+        wanted |= set(re.findall(r"^(?:import|export) [^;]*'\./([\w.]+)';", answer.text, re.MULTILINE))
+    static = Path(summary.__file__).parent / "static"
+    assert seen == {path.name for path in static.glob("*.js")}
+    # All are named in the first one, so that the browser asks for them at once.
+    first = client.get(f"{BASE}/index.js").text
+    assert set(re.findall(r"'\./([\w.]+)';", first)) == seen - {"index.js"}
+
+
+def test_a_runs_own_route_tells_what_was_projected_for_its_end(client: Client) -> None:
+    name = demo.demo_report(demo.SIZES[0]).run
+    view = get(client, f"/run?run={name}")
+    told = demo.end_forecasts(demo.demo_report(demo.SIZES[0]))
+    assert [row["step"] for row in view["forecasts"]] == [step for step, _ in told]
+    ends = [scalars["scaling/projected_end_upper"] for _, scalars in told]
+    assert [row["upper"] for row in view["forecasts"]] == pytest.approx(ends, rel=1e-5)
+    assert len(view["points"]) == 22
+    for odd in ("", "?run=", "?run=nope", "?run=..%2f..%2fetc", "?run=__proto__"):
+        assert get(client, f"/run{odd}") == {"gone": True}
+
+
+def test_the_frontier_is_worked_out_once(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    from foretrain.tensorboard import plugin as module
+
+    asked: list[frozenset[str]] = []
+    find = module.study_frontier
+
+    def counted(entries: Any, **given: Any) -> Any:
+        asked.append(given["exclude"])
+        return find(entries, **given)
+
+    monkeypatch.setattr(module, "study_frontier", counted)
+    runs = get(client, "/runs")
+    path = f"frontier?version={runs['version']}&exclude=4"
+    view = get(client, "/" + path)
+    assert view["status"] == "ok"
+    assert get(client, "/" + path) == view
+    best = get(client, f"/answer?version={runs['version']}&exclude=4&compute=1e13")["best"]
+    assert best["compute"] == 1e13
+    assert asked == [frozenset({demo.demo_report(demo.FLAGGED).run})]
+    odd = "&compute=nan&data=x&params=-1&error=1e999&exclude=%00"
+    assert get(client, f"/answer?version={runs['version']}{odd}")["answers"] == []
+    assert get(client, "/answer?compute=1e13") == get(client, "/frontier") == {"outdated": True}
+
+
+def test_a_frontier_that_fails_is_a_sentence(
+    client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*args: Any, **given: Any) -> Any:
+        raise RuntimeError("secret /path")
+
+    monkeypatch.setattr("foretrain.tensorboard.plugin.study_frontier", fail)
+    version = get(client, "/runs")["version"]
+    view = get(client, f"/frontier?version={version}&exclude=0,1,2")
+    assert view["sentence"] == "The frontier could not be found: TensorBoard's log says why."
+    assert "could not be found" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "path", ["/runs", "/law", "/frontier", "/answer", "/run", "/index.js", "/chart.js", "/style.css"]
+)
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
 def test_only_reading_is_answered(client: Client, path: str, method: str) -> None:
     answer = client.open(BASE + path, method=method)
@@ -279,7 +345,7 @@ def test_only_reading_is_answered(client: Client, path: str, method: str) -> Non
 
 def test_tensorboard_finds_nothing_to_warn_of(client: Client, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        for path in ("/runs", "/index.js", "/style.css", "/law"):
+        for path in ("/runs", "/index.js", "/style.css", "/law", "/frontier", "/answer", "/run"):
             client.get(BASE + path)
     assert "3.0" not in caplog.text  # how the security validator words what it will refuse one day
 
@@ -325,7 +391,7 @@ def test_only_changed_runs_are_read_again_and_few_at_a_time() -> None:
 
 
 def test_the_number_of_runs_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("foretrain.tensorboard.plugin.MAX_RUNS", 10)
+    monkeypatch.setattr("foretrain.tensorboard.reading.MAX_RUNS", 10)
     text = demo.demo_report(20_000).to_json()
     view = runs_of(
         ScalingPlugin(base_plugin.TBContext(data_provider=FakeData({f"r{i}": text for i in range(12)})))
@@ -358,7 +424,7 @@ def test_a_provider_that_fails_gives_one_plain_sentence(caplog: pytest.LogCaptur
 
 
 def test_an_entry_that_cannot_be_made_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    from foretrain.tensorboard import plugin as module
+    from foretrain.tensorboard import reading as module
 
     def odd(run: str, report: Report) -> Entry:
         raise RecursionError

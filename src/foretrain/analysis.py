@@ -19,6 +19,7 @@ from foretrain.comparison import (
 )
 from foretrain.earlier import Shelf
 from foretrain.flags import Flag, FlagKind
+from foretrain.history import history
 from foretrain.observation import Observation, RunRecord
 from foretrain.points import run_curve
 from foretrain.question import Question
@@ -79,6 +80,7 @@ def analyze(runs: Mapping[str, RunRecord], question: Question, shelf: Shelf | No
         "past": own.past,
         "points": own.points,
         "entering": own.entering,
+        "history": history(record, metric, axis, own.points),
         "excluded": excluded,
         "flags": flags,
         "joint": shelf.joint_report(

@@ -241,6 +241,46 @@ class Repeats:
 
 
 @dataclass(frozen=True)
+class LeftOutPoint:
+    """A measurement that no law is fitted to.
+
+    Attributes:
+        step: Optimizer step at which it was made.
+        data: Data seen there, in the report's axis; None where that was not counted.
+        value: What was measured, in the metric's unit; NaN where it was not finite.
+        reason: Why it is left out.
+    """
+
+    step: int
+    data: float | None
+    value: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class History:
+    """What stands beside the points of a report: what the run had used at each, and its learning rates.
+
+    Attributes:
+        counts: What the run had used at each point, by field of `foretrain.axes.Counts`; each as many as
+            there are points, None where it was not counted. The report's own axis is in the points.
+        rates: Learning rate of the last update before each point, None where unknown; as many as points.
+        schedule: The learning rate along the optimizer steps, as (step, rate) at its bends; straight between
+            two of them. As used so far, then as planned; empty where unknown.
+        planned: What the run will have used when it ends as planned, by field of `Counts`.
+        density: Fraction of the parameters that pruning left; None where nothing was pruned.
+        left_out: The measurements that no law is fitted to, evenly thinned, in order of step.
+    """
+
+    counts: dict[str, tuple[float | None, ...]] = field(default_factory=dict)
+    rates: tuple[float | None, ...] = ()
+    schedule: tuple[tuple[int, float], ...] = ()
+    planned: dict[str, float] = field(default_factory=dict)
+    density: float | None = None
+    left_out: tuple[LeftOutPoint, ...] = ()
+
+
+@dataclass(frozen=True)
 class PastForecast:
     """What was projected for the end of a run when only a part of it had been trained, and what came.
 

@@ -64,22 +64,28 @@ def usable(
         if observation.metric != metric:
             continue
         x = AXES[axis].read(observation.counts)
-        reason = None
-        if (metric, int(observation.counts.steps)) in record.counted_otherwise:
-            reason = OTHERWISE
-        elif not np.isfinite(observation.value):
-            reason = "not finite"
-        elif observation.value <= 0:
-            reason = "not positive"
-        elif x is None:
-            reason = f"{axis} not counted"
-        elif x <= 0 or observation.counts.steps <= 0:
-            reason = "before the first update"
+        reason = why_left_out(record, observation, axis)
         if reason is None and x is not None:
             kept.append((x, observation))
         elif reason is not None:
             excluded[reason] = excluded.get(reason, 0) + 1
     return kept, excluded
+
+
+def why_left_out(record: RunRecord, observation: Observation, axis: str) -> str | None:
+    """Why an observation of a run cannot be fitted along an axis, in words; None where it can."""
+    x = AXES[axis].read(observation.counts)
+    if (observation.metric, int(observation.counts.steps)) in record.counted_otherwise:
+        return OTHERWISE
+    if not np.isfinite(observation.value):
+        return "not finite"
+    if observation.value <= 0:
+        return "not positive"
+    if x is None:
+        return f"{axis} not counted"
+    if x <= 0 or observation.counts.steps <= 0:
+        return "before the first update"
+    return None
 
 
 def thin(x: Array, most: int) -> list[float]:

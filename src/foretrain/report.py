@@ -13,8 +13,10 @@ from foretrain.findings import (
     Borrowing,
     CurveRegions,
     Entering,
+    History,
     JointReport,
     LawFit,
+    LeftOutPoint,
     NamedProjection,
     PastForecast,
     Repeats,
@@ -28,8 +30,10 @@ __all__ = [
     "Borrowing",
     "CurveRegions",
     "Entering",
+    "History",
     "JointReport",
     "LawFit",
+    "LeftOutPoint",
     "NamedProjection",
     "PastForecast",
     "Repeats",
@@ -87,6 +91,7 @@ class Report:
             where they tell nothing of it.
         entering: Which of the points may enter a law of several runs; None without points and in older
             reports.
+        history: What stands beside the points; None in older reports.
     """
 
     run: str
@@ -118,6 +123,7 @@ class Report:
     past: dict[str, float] = field(default_factory=dict)
     borrowing: Borrowing | None = None
     entering: Entering | None = None
+    history: History | None = None
 
     def to_json(self) -> str:
         """The report as one line of strict JSON (no NaN: a number that is not finite becomes null)."""
@@ -200,6 +206,20 @@ def _entering(record: dict[str, Any]) -> Entering:
     return Entering(**{**known, "spans": spans})
 
 
+def _history(record: dict[str, Any]) -> History:
+    known = _known(History, record)
+    known["counts"] = {name: tuple(values) for name, values in known.get("counts", {}).items()}
+    known["rates"] = tuple(known.get("rates", ()))
+    known["schedule"] = tuple((int(step), float(rate)) for step, rate in known.get("schedule", ()))
+    known["left_out"] = tuple(_left_out(item) for item in known.get("left_out", ()))
+    return History(**known)
+
+
+def _left_out(record: dict[str, Any]) -> LeftOutPoint:
+    known = _known(LeftOutPoint, record)
+    return LeftOutPoint(**{**known, "value": math.nan if known["value"] is None else known["value"]})
+
+
 def _report_fields(record: dict[str, Any]) -> dict[str, Any]:
     known = _known(Report, record)
     known["points"] = tuple((float(x), float(y)) for x, y in known.get("points", ()))
@@ -216,6 +236,8 @@ def _report_fields(record: dict[str, Any]) -> dict[str, Any]:
         known["borrowing"] = _borrowing(known["borrowing"])
     if known.get("entering") is not None:
         known["entering"] = _entering(known["entering"])
+    if known.get("history") is not None:
+        known["history"] = _history(known["history"])
     known["reasons"] = tuple(known.get("reasons", ()))
     known["track"] = tuple(PastForecast(**_known(PastForecast, item)) for item in known.get("track", ()))
     records: dict[str, Any] = {"regions": CurveRegions, "best": BestValue, "repeats": Repeats}

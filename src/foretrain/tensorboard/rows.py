@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from foretrain.findings import KINDS, Entering
 from foretrain.report import Band, CurveRegions, NamedProjection, Report
+from foretrain.tensorboard.beside import Beside, beside, moved
 from foretrain.tensorboard.plain import MAX_ITEMS, items, number, positive, short, text, thin
 from foretrain.tensorboard.words import amount, headline, notes, unit
 
@@ -35,6 +36,8 @@ class Entry:
             points are this run's too.
         finished: Whether the run came to its end.
         entering: Which of its points may enter the law across the runs; None in older reports.
+        beside: What stands beside the points; None where the report does not tell it.
+        report: The report itself, which may hold anything.
     """
 
     run: str
@@ -49,15 +52,32 @@ class Entry:
     past: dict[str, float] = field(default_factory=dict)
     finished: bool = False
     entering: Entering | None = None
+    beside: Beside | None = None
+    report: Report | None = field(default=None, repr=False)
+    _along: dict[str, Entry] = field(default_factory=dict, repr=False, compare=False)
+
+    def along(self, axis: str) -> Entry:
+        """The same run with all that lies along its data axis moved to another one, as far as it was counted.
+
+        Points, law and projections move; what enters a law across the runs does not.
+        """
+        if axis == self.axis:
+            return self
+        if axis not in self._along and self.report is not None:
+            there = moved(self.report, axis, self.beside or Beside({self.axis: ()}))
+            self._along[axis] = replace(self, row=entry(self.run, there).row)
+        return self._along.get(axis, self)
 
 
 def entry(run: str, report: Report) -> Entry:
     """Reduces a report that may hold anything to an entry that holds only what it says it holds."""
-    pairs = ((positive(x), positive(y)) for x, y in report.points)
-    points = tuple(sorted((x, y) for x, y in pairs if x is not None and y is not None))
+    pairs = ((positive(x), positive(y), i) for i, (x, y) in enumerate(report.points))
+    ordered = sorted((x, y, i) for x, y, i in pairs if x is not None and y is not None)
+    points = tuple((x, y) for x, y, _ in ordered)
     params = positive(report.params)
     flags = [
-        {"kind": text(flag.kind.value), "message": text(flag.message)} for flag in report.flags[:MAX_ITEMS]
+        {"kind": text(flag.kind.value), "message": text(flag.message), "step": short(number(flag.step))}
+        for flag in report.flags[:MAX_ITEMS]
     ]
     projections = [item for item in map(projection, report.projections[:MAX_ITEMS]) if item is not None]
     row: dict[str, Any] = {
@@ -102,6 +122,8 @@ def entry(run: str, report: Report) -> Entry:
         past={text(name): positive(x) or 0.0 for name, x in items(report.past)},
         finished=report.state == "finished",
         entering=report.entering,
+        beside=beside(report, [i for *_, i in ordered]),
+        report=report,
     )
 
 

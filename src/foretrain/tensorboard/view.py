@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from foretrain.axes import AXES
 from foretrain.findings import record_line
 from foretrain.report import JointReport
 from foretrain.tensorboard.plain import MAX_ITEMS, items, number, positive, short, text, thin
@@ -49,7 +50,12 @@ def chosen(
 
 
 def runs_view(
-    entries: Sequence[Entry], *, metric: str, selection: dict[str, Any], unreadable: dict[str, str]
+    entries: Sequence[Entry],
+    *,
+    metric: str,
+    selection: dict[str, Any],
+    unreadable: dict[str, str],
+    along: str | None = None,
 ) -> dict[str, Any]:
     """What the page shows of the runs.
 
@@ -58,11 +64,17 @@ def runs_view(
         metric: Name of the metric.
         selection: The selection, as `chosen` gives it.
         unreadable: The reason by run, for runs whose report could not be read.
+        along: Name of the axis that the runs are drawn along; the selection's if None or not counted.
 
     Returns:
         Plain JSON values without NaN.
     """
     axis = selection["axis"] or ""
+    counted = {name for item in entries if item.beside is not None for name in item.beside.columns}
+    choices = [name for name in AXES if name in counted or name == axis] or [axis]
+    along = along if along in choices else axis
+    if along != axis:
+        entries = [item.along(along) for item in entries]
     limit = max(12, min(MAX_POINTS, _DRAWN // max(1, len(entries))))
     rows = [item.row for item in entries]
     if limit < MAX_POINTS:
@@ -76,8 +88,11 @@ def runs_view(
     return {
         "metric": metric,
         **selection,
-        "data_label": unit(axis),
+        "data_label": unit(along),
+        "axis_label": unit(axis),
         "axis_labels": [[name, unit(name)] for name in selection["axes"]],
+        "along": along,
+        "along_labels": [[name, unit(name)] for name in choices],
         "runs": rows,
         "default_run": None if default is None else default.run,
         "track": record_line(*map(sum, zip(*(_track(item) for item in entries), strict=True)))
@@ -103,13 +118,13 @@ def law_curves(entries: Iterable[Entry], exclude: Collection[str]) -> list[RunCu
     entries = list(entries)
     gone = {run for run, _ in _resumed(entries)}
     return [
-        _curve(item, entries)
+        curve_of(item, entries)
         for item in entries
         if item.params is not None and item.points and item.run not in exclude and item.run not in gone
     ]
 
 
-def _curve(entry: Entry, entries: Sequence[Entry]) -> RunCurve:
+def curve_of(entry: Entry, entries: Sequence[Entry]) -> RunCurve:
     """A run as the analysis takes it, with the runs that it goes on from as TensorBoard names them."""
     # Here and not above: the analysis loads scipy, which TensorBoard's start should not wait for.
     from foretrain.analysis import RunCurve
@@ -150,7 +165,7 @@ def _resumed(entries: Sequence[Entry]) -> list[tuple[str, str]]:
         return []
     from foretrain.analysis import resumed_as
 
-    return list(resumed_as([_curve(item, entries) for item in entries]).items())
+    return list(resumed_as([curve_of(item, entries) for item in entries]).items())
 
 
 def law_view(

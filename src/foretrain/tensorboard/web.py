@@ -1,0 +1,50 @@
+"""How the Scaling tab answers a request: read-only, and one plain sentence where something fails."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tensorboard.backend import http_util
+from werkzeug import wrappers
+
+log = logging.getLogger(__name__)
+
+
+def json_route(answer: Callable[[wrappers.Request], dict[str, Any]]) -> Callable[..., Any]:
+    """A read-only route that answers JSON without NaN, or one plain sentence and never a stack trace."""
+
+    @wrappers.Request.application
+    def route(request: wrappers.Request) -> Any:
+        if request.method not in ("GET", "HEAD"):
+            return _respond(request, "This address only answers GET.", "text/plain", 405)
+        try:
+            body = json.dumps(answer(request), allow_nan=False)
+        except Exception:
+            log.exception("foretrain: %s could not be answered", request.path)
+            return _respond(
+                request, "foretrain could not answer: TensorBoard's log says why.", "text/plain", 500
+            )
+        return _respond(request, body, "application/json")
+
+    return route
+
+
+def file_route(path: Path, content_type: str) -> Callable[..., Any]:
+    """A read-only route that answers one file."""
+
+    @wrappers.Request.application
+    def route(request: wrappers.Request) -> Any:
+        if request.method not in ("GET", "HEAD"):
+            return _respond(request, "This address only answers GET.", "text/plain", 405)
+        return _respond(request, path.read_bytes(), content_type)
+
+    return route
+
+
+def _respond(request: wrappers.Request, body: str | bytes, content_type: str, code: int = 200) -> Any:
+    headers = [("Allow", "GET, HEAD")] if code == 405 else None
+    return http_util.Respond(request, body, content_type, code=code, headers=headers)
