@@ -274,7 +274,8 @@ def test_one_run_in_full() -> None:
     assert [row["inside"] for row in view["track"]] == [True, False]
     assert view["came"] == item.row["last"]
     (told,) = view["flags"]
-    assert told["kind"] == "not_finite"
+    assert told["kind"] == FlagKind.NOT_FINITE.value
+    assert told["severity"] == flag.severity.value
     assert told["data"] == pytest.approx(3200.0)
     assert told["evidence"] == [["value", 2.0], ["odd", None]]
 

@@ -154,7 +154,7 @@ def test_one_run_in_full(tab: Tab) -> None:
     tab.frame.click(f'.legend button[title="{FLAGGED}"]')
     tab.ready()
     flags = tab.frame.locator(".detail .flags").inner_text()
-    assert "above family, since step 1.1k" in flags
+    assert "above family, warning, since step 1.1k" in flags
     assert "predicted 1.47" in flags
 
 
@@ -174,7 +174,9 @@ def test_the_flagged_runs_are_listed_and_lead_to_their_page(tab: Tab) -> None:
     rows = tab.frame.locator(".flags-table tbody tr")
     assert rows.count() == 1
     told = rows.first.inner_text()
-    assert all(part in told for part in ("bytes-n392k", "above family", "1.1k", "392k", "lies above 1.43"))
+    assert all(
+        part in told for part in ("bytes-n392k", "above family", "warning", "1.1k", "392k", "lies above 1.43")
+    )
     for key in ("since", "kind", "since"):
         tab.frame.click(f".flags-table th.{key} button")
     tab.frame.click(".flags-table th.since button")

@@ -76,7 +76,12 @@ def entry(run: str, report: Report) -> Entry:
     points = tuple((x, y) for x, y, _ in ordered)
     params = positive(report.params)
     flags = [
-        {"kind": text(flag.kind.value), "message": text(flag.message), "step": short(number(flag.step))}
+        {
+            "kind": text(flag.kind.value),
+            "severity": text(flag.severity.value),
+            "message": text(flag.message),
+            "step": short(number(flag.step)),
+        }
         for flag in report.flags[:MAX_ITEMS]
     ]
     projections = [item for item in map(projection, report.projections[:MAX_ITEMS]) if item is not None]

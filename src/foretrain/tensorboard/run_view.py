@@ -126,6 +126,7 @@ def _flags(item: Entry) -> list[dict[str, Any]]:
         told.append(
             {
                 "kind": text(flag.kind.value),
+                "severity": text(flag.severity.value),
                 "message": text(flag.message),
                 "step": short(step),
                 "data": short(at),

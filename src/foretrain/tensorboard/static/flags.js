@@ -5,8 +5,11 @@ import {state} from './state.js';
 
 /** @typedef {import('./dom.js').Run} Run */
 
+const SEVERITIES = ['notice', 'warning', 'critical'];
+
 /** @type {[string, string, (row: any) => any][]} */
 const COLUMNS = [['name', 'Run', (row) => row.run.short], ['kind', 'Flagged for', (row) => words(row.flag.kind)],
+  ['severity', 'Severity', (row) => SEVERITIES.indexOf(row.flag.severity)],
   ['since', 'Since step', (row) => row.flag.step], ['params', 'Parameters', (row) => row.run.params], ['message', 'What is wrong', (row) => row.flag.message]];
 
 /**
@@ -29,5 +32,5 @@ export function flagsTable(runs, on) {
     h('thead', {}, h('tr', {}, ...heads(COLUMNS, order, 'flags', sortBy))),
     h('tbody', {}, ...sorted(rows, read, order.down).map(({run, flag}) => h('tr', {onclick: () => on.open(run.name)},
       h('th', {scope: 'row', class: 'name'}, h('button', {type: 'button', title: run.name, 'data-key': `flag ${flag.kind} ${run.name}`}, swatch(run), h('span', {}, run.short))),
-      cell('kind', h('b', {class: 'chip bad'}, `▲ ${words(flag.kind)}`)), cell('since', amount(flag.step)), cell('params', amount(run.params)), cell('message', flag.message)))))];
+      cell('kind', h('b', {class: 'chip bad'}, `▲ ${words(flag.kind)}`)), cell('severity', words(flag.severity)), cell('since', amount(flag.step)), cell('params', amount(run.params)), cell('message', flag.message)))))];
 }

@@ -143,7 +143,7 @@ export function oneRunDetail(run) {
   const inside = (/** @type {any} */ p) => (p.inside === null ? '' : p.inside ? 'inside' : 'outside');
   return runDetail({...run, flags: []}, [
     found.flags.length ? h('section', {class: 'doubts flags'}, h('h3', {}, 'Flagged'), ...found.flags.map((/** @type {any} */ flag) => h('div', {class: 'flag'},
-      h('p', {}, h('b', {}, words(flag.kind)), flag.step === null ? '' : `, since step ${amount(flag.step)}`), h('p', {}, flag.message),
+      h('p', {}, h('b', {}, words(flag.kind)), `, ${words(flag.severity)}`, flag.step === null ? '' : `, since step ${amount(flag.step)}`), h('p', {}, flag.message),
       flag.evidence.length ? h('p', {class: 'evidence'}, flag.evidence.map((/** @type {any} */ [name, v]) => `${words(name)} ${v === null ? '–' : Number(v.toPrecision(4))}`).join(' · ')) : null))) : null,
     found.track.length ? h('section', {}, h('h3', {}, 'Past forecasts of its end, made again'), h('table', {class: 'figures'}, h('tbody', {}, ...found.track.map((/** @type {any} */ p) =>
       h('tr', {}, h('th', {scope: 'row'}, `after ${percent(p.share)}`, h('small', {}, inside(p))), h('td', {}, value(p.median), h('small', {}, interval(p)))))),
