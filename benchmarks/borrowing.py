@@ -12,7 +12,8 @@ Then the same of runs whose recipe is bad, so that their error is raised: there 
 projection that follows it hides what is amiss.
 
 With `--data`, the runs of Gadre et al. 2024, of which only the ends are published: each of the three largest
-sizes from the smaller ones, before its first validation. The OLMo ladder has two sizes: too few for a family.
+sizes from the smaller ones, before its first validation. The OLMo ladder and the runs of Luo et al. 2025 have
+two sizes: too few for a family, but runs of the smaller tell of the schedule of the larger.
 
     python benchmarks/borrowing.py
     python benchmarks/borrowing.py --studies 500 --jobs 16 --data FOLDER
@@ -39,7 +40,9 @@ from foretrain.findings import Entering
 from foretrain.points import run_curve
 from foretrain.relatives import Relatives
 from foretrain.report import NamedProjection
+from foretrain.run_projection import forecast_run
 from foretrain.uncertainty import quantile_factor
+from schedule_curves import load
 
 SHARES = (0.02, 0.05, 0.1, 0.25, 0.5, 0.75)
 FORECASTS = ("own points", "and schedule", "family", "projection")
@@ -146,6 +149,39 @@ def gadre(path: Path) -> None:
         )
 
 
+def across_sizes(folder: Path) -> None:
+    """Ends of the larger runs of each published set, with the smaller ones as earlier runs."""
+    print(
+        "\nRuns of the larger size, from those of the smaller: median error, root mean square, inside, width"
+    )
+    for name, runs in load(folder).items():
+        runs = [run for run in runs if not run.name.endswith("rerun")]
+        largest = max(run.n_params for run in runs)
+        for share in (0.1, 0.25, 0.5):
+            told = defaultdict(list)
+            for run in runs:
+                seen = run.until(share)
+                if run.n_params < largest or seen.sum() < 4:
+                    continue
+                lent = [o.item() for o in runs if o.n_params < largest and o.metric == run.metric]
+                young = run.step[seen], run.y[seen], run.lr, run.step[-1:]
+                for how, library, size in (
+                    ("alone", (), None),
+                    ("sizes not told", lent, None),
+                    ("sizes told", lent, run.n_params),
+                ):
+                    end = forecast_run(*young, library, n_params=size)
+                    off = float(np.log(end.median[0] / run.y[-1]))
+                    told[how].append((off, float(np.log(end.upper[0.9][0] / end.median[0]))))
+            for how, rows in told.items():
+                off, half = np.array(rows).T
+                inside = np.mean(np.abs(off) <= half)
+                print(
+                    f"{name:>14}{share:>6g}{how:>16}{len(rows):>5}{np.median(np.abs(off)):9.4f}"
+                    f"{np.sqrt(np.mean(off**2)):9.4f}{inside:7.2f}{np.median(half):9.4f}"
+                )
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Parses the command line and measures."""
     parser = argparse.ArgumentParser(
@@ -162,6 +198,7 @@ def main(arguments: list[str] | None = None) -> None:
     simulate(options.bad, options.seed + 1, options.jobs, BAD, console)
     if options.data:
         gadre(options.data / "gadre2024" / "runs.csv")
+        across_sizes(options.data)
 
 
 if __name__ == "__main__":
