@@ -156,8 +156,8 @@ MAY_IMPORT = {
         "tensorboard.events",  # reads TensorBoard's files, and loads TensorBoard only then
     },
     "cli": {
-        *("", "axes", "analysis", "comparison", "conventions", "decisions", "entering", "findings"),
-        "fitting",
+        *("", "axes", "analysis", "comparison", "conventions", "course", "decisions", "entering", "findings"),
+        *("fitting", "flagging", "flags"),
         *("frontier", "importers", "laws", "merging", "mirror", "observation", "overview", "points"),
         "reader",
         *(

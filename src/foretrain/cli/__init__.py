@@ -8,10 +8,10 @@ import sys
 from collections.abc import Sequence
 
 from foretrain import __version__
-from foretrain.cli import compare, fit, import_logs, plan, report, store, study
+from foretrain.cli import compare, fit, flags, import_logs, plan, report, store, study
 from foretrain.cli.output import CommandError
 
-COMMANDS = (report, fit, compare, import_logs, store, plan, study)
+COMMANDS = (report, fit, flags, compare, import_logs, store, plan, study)
 """The subcommands, in the order in which the help lists them."""
 
 EXIT_CODES = """\

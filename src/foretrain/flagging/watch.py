@@ -27,7 +27,7 @@ class Test(IntEnum):
     """The last validation alone lies far above the level before it."""
 
 
-EASE = np.array([0.95, 0.95, 1.0, 1.7])
+EASE = np.array([0.95, 0.95, 1.0, 2.0])
 """By how much the limits of each test are wider than `limit`. One of a spike is wide, for noise with heavy
 tails has single validations far off and means no harm."""
 
