@@ -17,7 +17,7 @@ OLDEST_TESTS = $(addprefix tests/test_, store.py fitter.py child.py records_shar
 DEMO_LOGS ?= demo_logs
 SEED ?= 0
 
-.PHONY: demo test test-oldest faults lint types screenshots overhead clean
+.PHONY: demo test test-oldest faults lint types types-tab screenshots overhead clean
 
 demo: $(VENV)/.ready
 	$(BIN)/python examples/demo.py --log-dir $(DEMO_LOGS) --seed $(SEED)
@@ -39,6 +39,10 @@ lint: $(VENV)/.ready
 
 types: $(VENV)/.ready
 	$(BIN)/mypy
+
+# The types that the comments of the tab's modules tell; needs npx.
+types-tab:
+	npx --yes --package typescript@5 -- tsc --project jsconfig.json
 
 screenshots: $(VENV)/.ready
 	$(BIN)/python docs/screenshots.py $(DEMO_LOGS) docs/images

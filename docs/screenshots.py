@@ -43,18 +43,18 @@ def error_of(params: float, data: float) -> float:
     return 1.05 + 6.5 * params**-0.28 + 22.0 * data**-0.42
 
 
-def demo_report(params: int, *, seen: float = 50_000.0, study: str = "bytes") -> Report:
+def demo_report(params: int, *, seen: float = 50_000.0, study: str = "bytes", points: int = 22) -> Report:
     """A report as foretrain would write one for a byte-level language model, with known truth.
 
     Args:
         params: Trainable parameters.
         seen: Training examples seen so far.
         study: Name of the study.
+        points: How many validations.
     """
     noise = random.Random(params)
     name = f"bytes-n{round(params / 1000)}k/version_0"
-    steps = 22
-    xs = [1600.0 * (seen / 1600.0) ** (i / (steps - 1)) for i in range(steps)]
+    xs = [1600.0 * (seen / 1600.0) ** (i / (points - 1)) for i in range(points)]
     lift = [0.35 * min(1.0, max(0.0, (x - 9000) / 15_000)) if params == FLAGGED else 0.0 for x in xs]
     ys = [error_of(params, x) * math.exp(noise.gauss(0, 0.004)) + up for x, up in zip(xs, lift, strict=True)]
     off = noise.gauss(0, 0.01)

@@ -373,6 +373,23 @@ def test_every_view_is_accessible_and_needs_no_sideways_scrolling(
     assert tab.complaints == []
 
 
+def test_of_many_runs_the_table_shows_the_first_and_all_when_asked(tab: Tab) -> None:
+    def many(route: Any) -> None:
+        view = route.fetch().json()
+        view["runs"] = [{**view["runs"][i % 6], "name": f"run{i}"} for i in range(260)]
+        route.fulfill(json=view)
+
+    tab.page.route("**/foretrain/runs*", many)
+    tab.page.reload()
+    tab.page.wait_for_selector(demo.DRAWN, state="attached")
+    assert tab.count(".runs:not(.flags-table) tbody tr") == 200
+    assert tab.count(".chart .points") == 260
+    assert tab.count(".chart .law:not(.beyond)") == 1, "of so many only the chosen one's"
+    tab.frame.click("text=Show all 260 runs")
+    assert tab.count(".runs:not(.flags-table) tbody tr") == 260
+    tab.page.unroute("**/foretrain/runs*")
+
+
 @pytest.mark.parametrize("route", ["frontier", "run", "answer"])
 def test_a_fault_behind_a_view_is_told_and_can_be_retried(tab: Tab, route: str) -> None:
     tab.page.route(f"**/foretrain/{route}?*", lambda r: r.fulfill(status=500, body="<b>broken</b>"))

@@ -40,16 +40,23 @@ class Beside:
     left_out: tuple[dict[str, Any], ...] = ()
 
 
-def beside(report: Report, places: Sequence[int]) -> Beside | None:
-    """What stands beside the points of a report that may hold anything; None where it holds nothing.
+def drawable(report: Report) -> list[tuple[float, float, int]]:
+    """The points of a report that log axes can show, ascending, each with its place among all."""
+    pairs = ((positive(x), positive(y), i) for i, (x, y) in enumerate(report.points))
+    return sorted((x, y, i) for x, y, i in pairs if x is not None and y is not None)
 
-    Args:
-        report: The report.
-        places: Which of its points are used, in their order.
-    """
+
+def counted(report: Report) -> tuple[str, ...]:
+    """The axes that a report's points have a place on, besides its own."""
+    return () if report.history is None else tuple(n for n, _ in items(report.history.counts) if n in AXES)
+
+
+def beside(report: Report) -> Beside | None:
+    """What stands beside the points of a report that may hold anything; None where it holds nothing."""
     found = report.history
     if found is None:
         return None
+    places = [i for *_, i in drawable(report)]
     columns = {text(report.axis): tuple(positive(report.points[i][0]) for i in places)}
     for name, values in items(found.counts):
         if name in AXES and isinstance(values, tuple) and len(values) == len(report.points):
@@ -97,7 +104,10 @@ def place_on(
     Returns:
         The amount, or None where it is unknown.
     """
-    known = [(a, b) for a, b in zip(from_, to, strict=True) if a and b]
+    return _place([(a, b) for a, b in zip(from_, to, strict=True) if a and b], x, goes_on)
+
+
+def _place(known: Sequence[tuple[float, float]], x: float, goes_on: bool) -> float | None:
     if not known:
         return None
     (x0, y0), (x1, y1) = known[0], known[-1]
@@ -123,13 +133,15 @@ def moved(report: Report, axis: str, found: Beside) -> Report:
         The report; what has no place on the other axis is left out.
     """
     own, other = found.columns[text(report.axis)], found.columns.get(axis)
-    points = [(x, y) for x, y in sorted(report.points) if positive(x) and positive(y)]
+    points = [(x, y) for x, y, _ in drawable(report)]
     if other is None or len(other) != len(points):
         return replace(report, axis=axis, points=(), curve=None, projections=(), regions=None, best=None)
 
+    known = [(a, b) for a, b in zip(own, other, strict=True) if a and b]
+
     def place(x: Any) -> float | None:
         amount = positive(x)
-        return None if amount is None else place_on(amount, own, other, axis not in SATURATES)
+        return None if amount is None else _place(known, amount, axis not in SATURATES)
 
     kept: dict[float, float] = {}
     for at, (_, y) in zip(other, points, strict=True):

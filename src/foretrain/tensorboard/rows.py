@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from foretrain.findings import KINDS, Entering
 from foretrain.report import Band, CurveRegions, NamedProjection, Report
-from foretrain.tensorboard.beside import Beside, beside, moved
+from foretrain.tensorboard.beside import Beside, beside, counted, drawable, moved
 from foretrain.tensorboard.plain import MAX_ITEMS, items, number, positive, short, text, thin
 from foretrain.tensorboard.words import amount, headline, notes, unit
 
@@ -36,8 +37,8 @@ class Entry:
             points are this run's too.
         finished: Whether the run came to its end.
         entering: Which of its points may enter the law across the runs; None in older reports.
-        beside: What stands beside the points; None where the report does not tell it.
         report: The report itself, which may hold anything.
+        counted: The axes that its points have a place on, besides its own.
     """
 
     run: str
@@ -52,9 +53,14 @@ class Entry:
     past: dict[str, float] = field(default_factory=dict)
     finished: bool = False
     entering: Entering | None = None
-    beside: Beside | None = None
     report: Report | None = field(default=None, repr=False)
+    counted: tuple[str, ...] = ()
     _along: dict[str, Entry] = field(default_factory=dict, repr=False, compare=False)
+
+    @cached_property
+    def beside(self) -> Beside | None:
+        """What stands beside the points; None where the report does not tell it. Of most runs nobody asks."""
+        return None if self.report is None else beside(self.report)
 
     def along(self, axis: str) -> Entry:
         """The same run with all that lies along its data axis moved to another one, as far as it was counted.
@@ -71,9 +77,7 @@ class Entry:
 
 def entry(run: str, report: Report) -> Entry:
     """Reduces a report that may hold anything to an entry that holds only what it says it holds."""
-    pairs = ((positive(x), positive(y), i) for i, (x, y) in enumerate(report.points))
-    ordered = sorted((x, y, i) for x, y, i in pairs if x is not None and y is not None)
-    points = tuple((x, y) for x, y, _ in ordered)
+    points = tuple((x, y) for x, y, _ in drawable(report))
     params = positive(report.params)
     flags = [
         {
@@ -127,8 +131,8 @@ def entry(run: str, report: Report) -> Entry:
         past={text(name): positive(x) or 0.0 for name, x in items(report.past)},
         finished=report.state == "finished",
         entering=report.entering,
-        beside=beside(report, [i for *_, i in ordered]),
         report=report,
+        counted=counted(report),
     )
 
 
@@ -214,14 +218,11 @@ def band(band: Band | None) -> dict[str, Any] | None:
         return None
     blank = (None,) * len(band.x)
     lower, upper = band.lower.get(LEVEL, blank), band.upper.get(LEVEL, blank)
-    rows: list[tuple[Any, ...]] = [
-        tuple(short(positive(value)) for value in row)
-        for row in zip(band.x, band.median, lower, upper, strict=False)
-    ]
+    drawn = thin(list(zip(band.x, band.median, lower, upper, strict=False)), MAX_CURVE)
+    rows: list[tuple[Any, ...]] = [tuple(short(positive(value)) for value in row) for row in drawn]
     rows = sorted((row for row in rows if row[0] is not None and row[1] is not None), key=lambda row: row[0])
     if len(rows) < 2:
         return None
-    rows = thin(rows, MAX_CURVE)
     return dict(zip(("x", "median", "lower", "upper"), map(list, zip(*rows, strict=True)), strict=True))
 
 

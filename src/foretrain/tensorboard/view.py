@@ -70,7 +70,7 @@ def runs_view(
         Plain JSON values without NaN.
     """
     axis = selection["axis"] or ""
-    counted = {name for item in entries if item.beside is not None for name in item.beside.columns}
+    counted = {name for item in entries for name in item.counted}
     choices = [name for name in AXES if name in counted or name == axis] or [axis]
     along = along if along in choices else axis
     if along != axis:

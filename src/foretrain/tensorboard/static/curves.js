@@ -13,6 +13,8 @@ export const KEYS = [['dot', 'measured', '.dot'], ['flag', 'flagged run', '.flag
   ['mark', 'projection, not annealed', '.kind-not-annealed'], ['mark', 'projection, schedule unknown', '.kind-schedule-unknown'], ['mark', 'projection', '.kind-:not(.planned)'],
   ['region', 'small data or irreducible', '.region-shade']];
 
+const MOST_LAWS = 200; // of more runs only the chosen one's law is drawn: the others could not be told apart
+
 /** @param {Run[]} runs @param {Run|null} selected */
 export function curvesPanels(runs, selected) {
   const what = `${state.data.metric} against ${state.data.data_label}`;
@@ -52,7 +54,7 @@ function draw(panel, runs, selected) {
     const mine = run === selected, kind = (mine ? 'selected' : 'other') + crowd;
     const end = run.points.length ? run.points[run.points.length - 1][0] : 0;
     if (mine && curve) drawBand(f, curve, run.color);
-    if (run.curve) drawLaw(f, run.curve, end, run.color, kind);
+    if (run.curve && (mine || drawn.length <= MOST_LAWS)) drawLaw(f, run.curve, end, run.color, kind);
     drawPoints(f, run, run.points, kind);
     for (const [px, py] of run.points) {
       f.targets.push({px: f.x(px), py: f.y(py), run: run.name, main: mine,

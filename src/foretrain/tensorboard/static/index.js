@@ -133,7 +133,7 @@ function options(name, values, labels, chosen, wanted = true) {
 function showPanels(runs, selected) {
   const wanted = VIEWS[state.view].panels(runs, selected).map((spec) => {
     if (!panels.has(spec.name)) {
-      panels.set(spec.name, new Panel(spec.name, {select, next, redraw: () => showPanels(shownRuns(), pickRun(shownRuns()))}));
+      panels.set(spec.name, new Panel(spec.name, {select, next, redraw: drawPanels}));
     }
     return /** @type {[Panel, any]} */ ([panels.get(spec.name), spec]);
   });
@@ -141,6 +141,12 @@ function showPanels(runs, selected) {
   if (box.childElementCount !== elements.length || elements.some((element, i) => box.children[i] !== element)) box.replaceChildren(...elements);
   if (wanted.length) wanted[0][0].above.replaceChildren(part.get('switches'), part.get('legend'), part.get('notice'));
   for (const [panel, spec] of wanted) panel.show(spec);
+}
+
+/** Draws the charts anew, at another zoom or width. */
+function drawPanels() {
+  const runs = shownRuns();
+  showPanels(runs, pickRun(runs));
 }
 
 function show() {
@@ -218,7 +224,7 @@ function build() {
       fixed('side', h('div', {class: 'side'}, fixed('detail', h('aside', {class: 'card detail', 'aria-label': 'In numbers'})))),
       fixed('flags', h('section', {class: 'card runs flags-table', hidden: true})),
       fixed('runs', h('section', {class: 'card runs'}, h('table', {}, h('caption', {}, 'Runs'), h('thead', {}, fixed('head', h('tr', {}))), fixed('rows', h('tbody', {}))),
-        fixed('track', h('p', {class: 'track', hidden: true})), fixed('unread', h('div', {class: 'unread'})))))),
+        fixed('more', h('button', {type: 'button', class: 'tool', hidden: true, onclick: () => { state.allRows = true; show(); }})), fixed('track', h('p', {class: 'track', hidden: true})), fixed('unread', h('div', {class: 'unread'})))))),
     fixed('live', h('p', {class: 'unseen', role: 'status', 'aria-live': 'polite'}))));
 }
 
@@ -273,12 +279,13 @@ export async function render() {
     await styled;
     document.body.replaceChildren(build());
     follow();
-    let width = 0;
+    let width = -1;
     new ResizeObserver(([entry]) => {
       if (Math.abs(entry.contentRect.width - width) < 1) return;
+      const first = width < 0;
       width = entry.contentRect.width;
-      if (width && state.data && state.data.metric) show();
-    }).observe(part.get('panels'));
+      if (!first && width && state.data && state.data.metric) drawPanels();
+    }).observe(part.get('page'));
     window.addEventListener('resize', () => { if (stale && window.innerHeight) load(); });
     window.addEventListener('hashchange', () => { follow(); load(); });
     listen();

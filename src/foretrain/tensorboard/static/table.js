@@ -5,6 +5,8 @@ import {state} from './state.js';
 
 /** @typedef {import('./dom.js').Run} Run */
 
+const MOST_ROWS = 200; // more take longer to draw than the charts
+
 /** @type {[string, string, (run: Run) => any][]} */
 const COLUMNS = [
   ['name', 'Run', (run) => run.short], ['params', 'Parameters', (run) => run.params], ['data', 'Data seen', (run) => run.data],
@@ -26,7 +28,11 @@ export function showTable(runs, selected, on) {
   };
   part.get('head').replaceChildren(...heads(COLUMNS, order, 'sort', sortBy));
   const projected = (/** @type {any} */ p) => (p ? [value(p.median), h('small', {}, interval(p)), p.kind ? h('small', {class: 'kind'}, p.kind) : ''] : ['–']);
-  part.get('rows').replaceChildren(...sorted(runs, read, order.down).map((run) => {
+  const ordered = sorted(runs, read, order.down), first = state.allRows ? ordered : ordered.slice(0, MOST_ROWS);
+  const more = part.get('more');
+  more.hidden = first.length === ordered.length;
+  more.textContent = `Show all ${ordered.length} runs`;
+  part.get('rows').replaceChildren(...first.map((run) => {
     const problem = run.flags[0]?.message || (run.status === 'ok' ? '' : run.sentence);
     const chip = run.flagged ? ['bad', '▲ flagged'] : run.status === 'ok' ? ['good', 'ok'] : ['wait', words(run.status)];
     const cell = (/** @type {string} */ key, /** @type {any[]} */ ...content) =>
