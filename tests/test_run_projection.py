@@ -132,3 +132,41 @@ def test_any_numbers_give_an_ordered_band_without_a_warning(data):
         told.lower[0.9][0] <= told.lower[0.5][0] <= told.median[0] <= told.upper[0.5][0] <= told.upper[0.9][0]
     )
     assert isinstance(told.status, FitStatus)
+
+
+@pytest.mark.parametrize("factors", [[100.0] * 4, [1e6] * 4, [1e-200, 1e200, 1e-3, 1e300]])
+def test_earlier_runs_of_another_order_of_magnitude_tell_nothing(factors):
+    step = np.arange(50, 2001, 50)
+    lr = np.linspace(1e-3, 0.0, 2000)
+    y = 2.0 + 8.0 * step**-0.35
+    library = [{"step": step, "y": np.clip(f * y, 1e-305, 1e305), "lr": lr} for f in factors]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        alone = foretrain.forecast_run(step[:20], y[:20], lr, [2000])
+        got = foretrain.forecast_run(step[:20], y[:20], lr, [2000], library)
+    assert got.median == alone.median
+    assert got.lower[0.9] == alone.lower[0.9]
+    # One that is as it should be counts, however many others there are.
+    good = {"step": step, "y": 1.01 * y, "lr": lr}
+    one = foretrain.forecast_run(step[:20], y[:20], lr, [2000], [good])
+    assert foretrain.forecast_run(step[:20], y[:20], lr, [2000], [*library, good]).median == one.median
+
+
+def test_earlier_runs_with_no_training_in_common_are_kept():
+    step, lr = np.arange(50, 2001, 50), np.full(2000, 1e-3)
+    y = 2.0 + 800.0 * step**-1.0
+    late = {"step": step[10:], "y": y[10:], "lr": lr}
+    alone = foretrain.forecast_run(step[:8], 20.0 * y[:8], lr, [2000])
+    assert foretrain.forecast_run(step[:8], 20.0 * y[:8], lr, [2000], [late]).median != alone.median
+
+
+def test_curves_too_far_apart_for_a_number_have_no_common_one():
+    from foretrain.run_curve import RunCurve
+    from foretrain.templates import make_template
+
+    step, lr = np.arange(50, 2001, 50), np.linspace(1e-3, 0.0, 2000)
+    y = 2.0 + 8.0 * step**-0.35
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = make_template([RunCurve.of(step, y * f, lr) for f in (1e-200, 1.0, 1e200)])
+    assert np.isfinite(found.log_shape).all()

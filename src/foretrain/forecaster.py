@@ -11,7 +11,7 @@ from foretrain.annealing import RatePath
 from foretrain.family_model import T_SCALE
 from foretrain.laws.law import Array
 from foretrain.projection import Moments
-from foretrain.run_curve import RunCurve
+from foretrain.run_curve import RunCurve, same_level
 from foretrain.run_model import RunModel, model_run
 from foretrain.run_projection import FLAT, reasons_to_doubt
 from foretrain.status import FitStatus
@@ -44,6 +44,7 @@ class Forecaster:
             earlier: Finished runs that tell of it.
             ask: The step that matters most, as the run counts steps, shape (1,).
         """
+        earlier = same_level(run, earlier)
         model = model_run(run, earlier, ask=float(run.path.done(ask).max()))
         reasons = reasons_to_doubt(run, model, ask, borrowed_from=len(earlier))
         flat = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,6 +12,10 @@ from foretrain.laws.law import Array
 
 CELLS = 48
 """More points of one curve than this are averaged in cells of ln S."""
+
+
+MOST_OFF = float(np.log(10.0))
+"""Ln of the ratio of two runs' errors, after as much training, beyond which neither tells of the other."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,21 @@ class RunCurve:
     def end(self) -> float:
         """Training done by the last planned step."""
         return float(self.path.done(np.array([self.path.rates.size]))[0])
+
+
+def same_level(run: RunCurve, library: Sequence[RunCurve]) -> list[RunCurve]:
+    """The earlier runs whose error, after as much training as the run's, is of its order of magnitude.
+
+    Others are of another task, or have another unit. Runs with no training in common are kept.
+    """
+    kept = []
+    for earlier in library:
+        at, known = np.log(run.done), earlier.log_data(run)
+        common = (known[0] <= at) & (at <= known[-1])
+        off = run.log_y[common] - np.interp(at[common], known, earlier.log_y)
+        if not off.size or abs(float(np.median(off))) <= MOST_OFF:
+            kept.append(earlier)
+    return kept
 
 
 def _log_ratio(one: float, other: float) -> float:

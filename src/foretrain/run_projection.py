@@ -13,7 +13,7 @@ from foretrain.family_model import T_SCALE
 from foretrain.inputs import check_levels, positive, same_length
 from foretrain.laws.law import Array
 from foretrain.projection import LEVELS, Forecast, intervals
-from foretrain.run_curve import RunCurve
+from foretrain.run_curve import RunCurve, same_level
 from foretrain.run_model import RunModel, model_run
 from foretrain.status import FitStatus
 from foretrain.uncertainty import model_curve
@@ -55,7 +55,8 @@ def forecast_run(
         lr: Learning rate of every step from 1 to the planned end, shape (T,). None negative, one positive.
         at: Steps to project to, any shape, whole numbers from 1 to T.
         library: Earlier runs, each a mapping with `step`, `y` and `lr` as above, and optionally `n_params`. A
-            step of theirs has as much data as one of the run.
+            step of theirs has as much data as one of the run. Those whose y, after as much training, is not
+            of the run's order of magnitude are left out.
         levels: Nominal levels of the central intervals.
         seed: Kept for estimators that draw; today's is deterministic, so it changes nothing.
         n_params: The run's model size, where those of earlier runs are given: runs of other sizes tell less.
@@ -92,6 +93,7 @@ def forecast_run(
             )
         where = f"library[{index}]."
         earlier.append(_run_curve(where, item["step"], item["y"], item["lr"], item.get("n_params")))
+    earlier = same_level(run, earlier)
     flat = steps.ravel()
     model = model_run(run, earlier, ask=float(run.path.done(flat).max()))
     reasons = reasons_to_doubt(run, model, flat, borrowed_from=len(earlier))

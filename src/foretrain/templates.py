@@ -24,6 +24,9 @@ FLOORS = (0.0, 0.25, 0.5, 0.7, 0.8, 0.9, 0.95)
 SAME_SHAPE = 0.02
 """Schedules have one shape if their rates, at the same share of training, differ by less on the average."""
 
+MOST_APART = 300.0
+"""What ln of the error is at most above the lowest final value: squares of what follows stay finite."""
+
 RECENT = 0.6
 """A run is compared with the template from this share of its training so far on."""
 
@@ -85,7 +88,8 @@ def make_template(library: Sequence[RunCurve]) -> Template:
         The template.
     """
     log_y = np.stack([np.interp(PLACES, r.done / r.end, r.log_y) for r in library])
-    y = np.exp(log_y - log_y[:, -1].min())  # in units of the lowest final value
+    # In units of the lowest final value; runs too far apart for a number have no common curve anyway.
+    y = np.exp(np.minimum(log_y - log_y[:, -1].min(), MOST_APART))
     best, shape, floor = np.inf, y[0], 0.0
     for share in FLOORS:
         normal = np.log(np.maximum(y - share, 1e-6)) - np.log(np.maximum(y[:, -1:] - share, 1e-6))
