@@ -4,7 +4,9 @@ Simulated studies: four to six sizes, a factor of 2 to 4 apart, each one learnin
 to 40 units for each parameter; a seed effect for each run, autocorrelated noise along it, and a truth that is
 no Chinchilla law (the two terms join with an exponent other than 1, and bend with both axes). Each study is
 asked about models of four times its largest size on four times its largest data, or their compute. "Waste" is
-the compute spent beyond what the true optimum needs for the same error.
+the compute spent beyond what the true optimum needs for the same error. How often the interval of the final
+error holds is told for each kind of study apart, and for other distances; with `--exponents prior` the truths
+are drawn from the prior that the family has, which is wider than the published laws of language models.
 
 With `--data`, the published runs: what they say of themselves beside the published figures.
 
@@ -18,7 +20,7 @@ import argparse
 import csv
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +32,10 @@ from scipy.optimize import brentq, minimize_scalar
 from foretrain import fit
 from foretrain.decisions import FLOPS_PER_WEIGHT, JointLaw, Planner, compute_multiplier
 from foretrain.laws.law import Array
+from foretrain.pairs import PRIOR_APART, PRIOR_CENTRE, PRIOR_WIDTH
+
+FAR = ((1, 1), (1, 4), (2, 2), (4, 1), (8, 8), (16, 16))
+"""Multiples of the largest size and of the most data at which a run's final error is asked about."""
 
 SMALLEST, DATA = 1e7, 2e8  # where the terms of size and of data are drawn
 ADVISERS = ("ours", "least squares, one law", "data in proportion to size")
@@ -47,6 +53,7 @@ class Study:
         y: Its error.
         run_noise: Standard deviation of ln error between seeds.
         point_noise: Standard deviation of ln error along a run.
+        step: Each size over the one before.
     """
 
     n: Array
@@ -54,11 +61,16 @@ class Study:
     y: Array
     run_noise: float
     point_noise: float
+    step: float
 
 
-def draw_truth(rng: np.random.Generator) -> Truth:
+def draw_truth(rng: np.random.Generator, *, of_prior: bool = False) -> Truth:
     """An error surface near, but not of, the form `E + A N^-alpha + B D^-beta`."""
     alpha, beta = rng.uniform(0.25, 0.45, 2)
+    if of_prior:
+        middle = PRIOR_CENTRE * np.exp(rng.normal(0, PRIOR_WIDTH))
+        apart = np.exp(rng.normal(0, PRIOR_APART) / 2)
+        alpha, beta = np.clip([middle * apart, middle / apart], 0.08, 1.2)
     floor, by_size, by_data = rng.uniform(0.3, 2.2), rng.uniform(0.3, 1.5), rng.uniform(0.3, 1.5)
     joined, bend = float(np.exp(rng.normal(0, 0.12))), rng.normal(0, 0.01)
 
@@ -89,7 +101,7 @@ def draw_study(rng: np.random.Generator, truth: Truth) -> Study:
         d += list(seen)
         level = truth(np.full(points, size), seen)
         y += list(level * np.exp(run_noise * rng.normal() + point_noise * noise))
-    return Study(np.array(n), np.array(d), np.array(y), run_noise, point_noise)
+    return Study(np.array(n), np.array(d), np.array(y), run_noise, point_noise, step)
 
 
 def best_size(truth: Truth, compute: float) -> tuple[float, float]:
@@ -115,7 +127,7 @@ def waste(truth: Truth, compute: float, n: float) -> float:
     return float(np.exp(np.log(compute) - needed) - 1)
 
 
-def simulate(studies: int, seed: int, console: Console) -> None:
+def simulate(studies: int, seed: int, console: Console, *, of_prior: bool = False) -> None:
     """Runs the simulated studies and prints the tables."""
     rng = np.random.default_rng(seed)
     inside: dict[str, list[bool]] = {}
@@ -127,13 +139,14 @@ def simulate(studies: int, seed: int, console: Console) -> None:
     }
     verdicts: dict[str, list[int]] = {"more data or a bigger model": [], "recipe A or B": []}
     seconds = []
+    kinds: dict[str, list[bool]] = {}
 
     def judge(name: str, lower: float, upper: float, truth: float) -> None:
         inside.setdefault(name, []).append(bool(lower <= truth <= upper))
         spread.setdefault(name, []).append(float(np.log(upper / lower)))
 
-    for _ in track(range(studies), description="studies", console=console):
-        truth = draw_truth(rng)
+    for number in track(range(studies), description="studies", console=console):
+        truth = draw_truth(rng, of_prior=of_prior)
         study = draw_study(rng, truth)
         largest, most = float(study.n.max()), float(study.d.max())
         start = time.process_time()
@@ -149,6 +162,18 @@ def simulate(studies: int, seed: int, console: Console) -> None:
         for level in (0.8, 0.9):
             name = f"final error at 4x size, 4x data, {100 * level:.0f}%"
             judge(name, float(final.lower[level]), float(final.upper[level]), outcome)
+        held = bool(final.lower[0.9] <= outcome <= final.upper[0.9])
+        for kind in kinds_of(study):
+            kinds.setdefault(kind, []).append(held)
+        at = np.array(FAR) * np.array([[largest, most]])
+        again = planner.final_loss(at[:, 0], at[:, 1])
+        # Other luck than the rest's, which thus stays as it was.
+        luck = np.random.default_rng([seed, number]).normal(size=(2, len(FAR)))
+        ends = truth(*at.T) * np.exp(study.run_noise * luck[0] + study.point_noise * luck[1])
+        for (n_times, d_times), low, high, end in zip(
+            FAR, again.lower[0.9], again.upper[0.9], ends, strict=True
+        ):
+            judge(f"final error at {n_times}x size, {d_times}x data", float(low), float(high), float(end))
         needed = planner.data_needed(float(truth(4 * largest, 2 * most)), 4 * largest)
         judge("data for an error, at 4x size", needed.lower[0.9], needed.upper[0.9], 2 * most)
         size = planner.size_needed(float(truth(2 * largest, 4 * most)), 4 * most)
@@ -175,6 +200,9 @@ def simulate(studies: int, seed: int, console: Console) -> None:
     print(f"{'90% interval (80% where said) of':44}{'holds':>8}{'spans, median':>16}")
     for name, hits in inside.items():
         print(f"{name:44}{np.mean(hits):8.3f}{np.exp(np.median(spread[name])):15.2f}x")
+    print(f"\n{'90% interval of the final error at 4x':44}{'holds':>8}{'studies':>16}")
+    for name, hits in sorted(kinds.items()):
+        print(f"{name:44}{np.mean(hits):8.3f}{len(hits):16d}")
     print(f"\n{'compute wasted by the size chosen':44}{'median':>8}{'75%':>8}{'90%':>8}")
     for name, values in wasted.items():
         told = "".join(f"{100 * v:7.1f}%" for v in np.quantile(values, [0.5, 0.75, 0.9]))
@@ -183,6 +211,14 @@ def simulate(studies: int, seed: int, console: Console) -> None:
     for name, codes in verdicts.items():
         shares = [float(np.mean(np.array(codes) == code)) for code in (1, -1, 0)]
         print(f"{name:44}{shares[0]:8.3f}{shares[1]:8.3f}{shares[2]:13.3f}")
+
+
+def kinds_of(study: Study) -> Iterator[str]:
+    """What kind of study it is: how many sizes, how far apart, and whether its noise is high."""
+    yield f"{np.unique(study.n).size} sizes"
+    yield f"sizes {study.step:.1f}x apart"
+    yield f"seeds differ by {'less' if study.run_noise < 0.005 else 'more'} than .005"
+    yield f"points scatter by {'less' if study.point_noise < 0.004 else 'more'} than .004"
 
 
 def right(verdict: str, first: str, second: str, truth: bool) -> int:
@@ -222,9 +258,10 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--studies", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--exponents", choices=("usual", "prior"), default="usual")
     parser.add_argument("--data", type=Path, help="folder of the published curves")
     options = parser.parse_args(arguments)
-    simulate(options.studies, options.seed, Console(stderr=True))
+    simulate(options.studies, options.seed, Console(stderr=True), of_prior=options.exponents == "prior")
     if options.data:
         published(options.data)
 
