@@ -121,7 +121,7 @@ def test_two_sizes_cannot_tell_and_say_what_to_run(tab: Tab) -> None:
     tab.frame.fill("input[type=search]", "n15k|n41k")
     tab.frame.wait_for_selector(".detail .notice")
     told = tab.frame.locator(".detail").inner_text()
-    assert re.search(r"Run [\d.e+]+ parameters on [\d.e+]+ next", told)
+    assert len(re.findall(r"Run [\d.e+]+ parameters on [\d.e+]+ next", told)) == 1, "one advice, not two"
     assert tab.count("[data-panel=frontier] .law.joint") == 0
     assert (
         "No amount of compute was reached by 4 sizes"

@@ -124,13 +124,14 @@ export function frontierDetail(runs) {
   if (!found) return [h('h2', {}, 'Best size for a budget'), h('p', {class: 'hint'}, busy.frontier ? 'Working it out …' : 'Nothing to tell.')];
   const best = bestNow(), nodes = [h('h2', {}, 'Best size for a budget')];
   if (found.range) nodes.push(h('p', {class: 'facts'}, budget() ? `${flops(budget())} FLOPs` : ''));
-  if (best) {
+  const said = found.status !== 'ok' && best && !best.told; // the sentence below says the same, for all budgets
+  if (best && !said) {
     nodes.push(h('p', {class: best.told ? 'headline' : 'notice'}, best.sentence));
     const many = (/** @type {any} */ a) => (a.lower && a.upper ? `${amount(a.lower)} – ${amount(a.upper)}` : '');
     if (best.told) nodes.push(h('h3', {}, 'With the 90 % interval'), figures([
       ['size', 'parameters', amount(best.size.median), many(best.size)], ['data', best.data.unit, amount(best.data.median), many(best.data)],
       [state.data.metric, 'projected', value(best.error.median), interval(best.error)]]));
-  } else if (busy.answer) nodes.push(h('p', {class: 'hint'}, 'Working it out …'));
+  } else if (!best && busy.answer) nodes.push(h('p', {class: 'hint'}, 'Working it out …'));
   if (found.sentence) nodes.push(h('p', {class: 'notice'}, found.sentence));
   nodes.push(...found.notes.map((/** @type {string} */ note) => h('p', {class: 'facts after'}, note)));
   nodes.push(leftOutList('Left out', found.left_out, runs));

@@ -2,7 +2,7 @@
 
 import {logRange, widen} from './axes.js';
 import {frame} from './chart.js';
-import {amount, figures, formula, h, interval, list, s, shortNames, value, words} from './dom.js';
+import {amount, figures, formula, h, interval, list, s, shortNames, value} from './dom.js';
 import {between, drawBand, drawPoints, drawProjection, line} from './marks.js';
 import {answers, busy} from './server.js';
 import {state} from './state.js';
@@ -73,7 +73,6 @@ export function sizeDetail(runs) {
   return [
     h('h2', {}, 'Law across the runs'),
     h('p', {class: 'facts'}, law.at_label === null ? '' : `at ${law.at_label}`),
-    law.status === 'ok' ? null : h('p', {class: 'notice'}, law.sentence || words(law.status)),
     law.headline ? h('p', {class: 'headline'}, law.headline) : null,
     law.by_size ? null : h('p', {class: 'headline'}, 'There is no law to draw yet: the dots are the errors as they are.'),
     law.status === 'ok' && law.sentence ? h('p', {class: 'facts after'}, law.sentence) : null,
