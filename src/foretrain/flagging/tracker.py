@@ -33,6 +33,10 @@ BURN_IN = 8
 LEAST_NOISE = 2e-4
 """Noise of ln y below this is not looked for: what is smaller is arithmetic."""
 
+TIED = 0.01
+"""Noise of ln y to begin with where neighbouring validations are equal to the last digit: a model that has
+not begun to learn says nothing of the noise of one that has."""
+
 SLOPE, SLOPE_SD = -0.2, 0.4
 """Beforehand, of d ln y / d ln S: exponents of learning curves range from .07 to .5 (Hestness et al.
 2017)."""
@@ -98,7 +102,8 @@ def first_noise(z: Array, log_y: Array) -> Array:
     basis = np.linalg.qr(off[..., None] ** np.arange(4))[0]
     left = log_y - (basis @ (np.swapaxes(basis, -1, -2) @ log_y[..., None]))[..., 0]
     told.append((left**2).sum(axis=1) / (z.shape[1] - 4))
-    return np.asarray(np.maximum(np.sqrt(np.min(told, axis=0)), LEAST_NOISE))
+    least = np.where((np.diff(log_y, axis=1) == 0).any(axis=1), TIED, LEAST_NOISE)
+    return np.asarray(np.maximum(np.sqrt(np.min(told, axis=0)), least))
 
 
 class Tracker:
@@ -111,7 +116,7 @@ class Tracker:
 
     def __init__(self, log_y: Array, noise: Array) -> None:
         runs, members = log_y.size, RHO.size
-        self._count = 0
+        self._count, self._last = 0, log_y
         self._noise = np.repeat(noise[:, None] ** 2, members, axis=1)
         self._mean = np.zeros((runs, members, 5))
         self._mean[..., 0], self._mean[..., 1] = log_y[:, None], SLOPE
@@ -144,8 +149,10 @@ class Tracker:
             self._log_share = FORGET * self._log_share + told
         if self._count > 2:  # the first ones tell of level and slope
             rate = 1.0 / min(max(self._count - BURN_IN / 2.0, 3.0), NOISE_MEMORY)
-            self._noise *= 1.0 + rate * (1.02 * held**2 - 1.0)
+            told = (log_y != self._last)[:, None]  # equal ones tell of no noise, see `TIED`
+            self._noise *= 1.0 + told * rate * (1.02 * held**2 - 1.0)
             np.maximum(self._noise, LEAST_NOISE**2, out=self._noise)
+        self._last = log_y
 
     def _bends(self) -> Array:
         """Variance of the slope's change per unit of ln S, shape (R, M)."""
