@@ -96,12 +96,12 @@ def test_a_long_run_stays_small() -> None:
 
 def test_a_report_keeps_it_and_an_older_one_is_read_without() -> None:
     report = analyze({"a": RECORD}, Question("a"))
-    assert report.history == told() or report.history is not None
     text = report.to_json()
     back = Report.from_json(text).history
     assert back is not None
     assert report.history is not None
-    assert dataclasses.replace(back, left_out=()) == dataclasses.replace(report.history, left_out=())
+    bare = dataclasses.replace(told(), left_out=())  # where a value is NaN, two are never equal
+    assert dataclasses.replace(back, left_out=()) == dataclasses.replace(report.history, left_out=()) == bare
     assert [item.reason for item in back.left_out] == [item.reason for item in told().left_out]
     assert math.isnan(back.left_out[1].value)
     older = json.loads(text)
