@@ -65,6 +65,16 @@ def test_a_decay_that_is_planned_is_no_surprise_and_one_that_is_not_is():
     assert "below the forecast" in found[0].message and "fell without being planned" in found[0].message
 
 
+def test_planned_drops_that_halve_the_error_are_no_surprise():
+    """A rate that drops to a tenth twice halves some errors, and then lowers them by another share."""
+    lr = np.repeat([1.0, 0.1, 0.01], [5000, 2500, 2500])
+    drop = np.where(STEP <= 5000, 1.0, np.where(STEP <= 7500, 0.55, 0.48))
+    for seed in range(5):
+        y = (1 + 5 * STEP**-0.5) * drop * np.exp(noise(seed, STEP.size, 0.01, 0.3))
+        assert foretrain.flag_run(STEP, y, lr) == ()
+        assert "unexpectedly_good" in kinds(foretrain.flag_run(STEP, y, np.ones(10_000)))
+
+
 def with_fault(shape, seed=2):
     y = healthy(seed, COSINE, 0.003)
     after = np.maximum(STEP - 6000, 0) / 10_000
@@ -127,7 +137,10 @@ def test_flags_of_a_prefix_are_the_prefix_of_the_flags(shape):
     assert len(whole) >= 3 and "above_family" in kinds(whole)
     for n in (0, 1, 7, 8, 12, 13, 31, 60, 61, 62, 63, 65, 70, 76, 90):
         found = foretrain.flag_run(STEP[:n], y[:n], COSINE, library)
-        assert found == tuple(flag for flag in whole if n and flag.step <= STEP[n - 1])
+        expected = [flag for flag in whole if n and flag.step <= STEP[n - 1]]
+        for one, other in zip(found, expected, strict=True):
+            assert (one.kind, one.step, one.message) == (other.kind, other.step, other.message)
+            assert one.evidence == pytest.approx(other.evidence, rel=1e-9)  # sums of other lengths
 
 
 def test_order_of_the_arguments_does_not_matter_and_a_higher_rate_tells_no_later():

@@ -15,6 +15,9 @@ from foretrain.laws.law import Array
 LEVELS = 7
 """Ages up to 2 to this power; a window is between half of that and that long."""
 
+LEAST_RATE = 0.02
+"""Rates below this share of the largest count as this one."""
+
 CLIP = 4.0
 """One validation counts as no further off than so many standard deviations: noise has heavy tails."""
 
@@ -48,6 +51,18 @@ class Origins:
     def ages(self) -> Array:
         """Validations since each origin, shape (O,), 0 where there is none."""
         return np.where(self._born >= 0, self._now - self._born, 0)
+
+    def decayed(self, place: Array) -> Array:
+        """How far the rate has fallen since each origin, as the log of a factor and as far as it shows.
+
+        Args:
+            place: ln S and both annealings now, shape (R, 3).
+
+        Returns:
+            Shape (R, O), not negative.
+        """
+        then, now = (np.maximum(LEAST_RATE + 1.0 - at[..., 1], LEAST_RATE) for at in (self._place, place))
+        return np.asarray(np.maximum(np.log(then / now[:, None]), 0.0))
 
     def clear(self) -> None:
         """Drops them all."""

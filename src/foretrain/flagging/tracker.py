@@ -41,7 +41,7 @@ SLOPE, SLOPE_SD = -0.2, 0.4
 """Beforehand, of d ln y / d ln S: exponents of learning curves range from .07 to .5 (Hestness et al.
 2017)."""
 
-GAIN_SD = 0.15
+GAIN_SD = 0.4
 """Beforehand, of what a full decay of the rate adds to ln y, in each of two memories. Published: -.04 to -.08
 of language models (`foretrain.usual`); of classification errors it is several times that."""
 
@@ -184,7 +184,7 @@ class Tracker:
         self._covariance[which, :, 0, 0] += (by[which] ** 2)[:, None]
         self._covariance[which, :, 1, 1] += (0.3 * SLOPE_SD) ** 2
         for gain in (2, 3):
-            self._covariance[which, :, gain, gain] += (0.3 * GAIN_SD) ** 2
+            self._covariance[which, :, gain, gain] += (0.1 * GAIN_SD) ** 2
 
     def state(self) -> State:
         """The bank as one model of the same mean and covariance."""

@@ -38,6 +38,10 @@ UNKNOWN_RATE = 1.4
 """Without its learning rate a run may fall to a quarter of its error: a decay halves that of some, and
 published curves without any fall faster than their own past tells."""
 
+DECAY = 0.6
+"""A planned fall of the rate by a factor may lower ln y by this share of its log beyond the forecast:
+in classification a drop of the rate to a tenth halves some errors, and a second one gains another share."""
+
 JUDGED_FROM = BURN_IN + 4
 """The validation, counted from 1, after which the tests begin."""
 
@@ -170,10 +174,11 @@ class Watch:
         shape = (self._runs.size, len(Test))
         found, far, origin = np.zeros(shape), np.zeros(shape), np.zeros(shape, dtype=int)
         for test, view, sign in ((Test.RISE, STAYS, 1), (Test.ABOVE, HALF, 1), (Test.BELOW, WHOLE, -1)):
-            least = np.full(self._runs.size, RELEVANT[test])
+            least = np.full((self._runs.size, ages.size), RELEVANT[test])
             if test is Test.BELOW:
-                least += np.where(self._known, 0.0, UNKNOWN_RATE)
-            relevant = sign * apart[..., view] > least[:, None]
+                least += np.where(self._known, 0.0, UNKNOWN_RATE)[:, None]
+                least += DECAY * self._origins.decayed(self._place)
+            relevant = sign * apart[..., view] > least
             scores = np.where(relevant, sign * score[..., view], 0.0)
             at = np.argmax(scores, axis=1)
             found[:, test], far[:, test] = scores[self._runs, at], apart[self._runs, at, view]
