@@ -89,22 +89,63 @@ def test_the_prior_decides_only_what_the_points_do_not():
     assert np.exp(one.weights @ np.log(one.exponents[1])) == pytest.approx(pairs.PRIOR_CENTRE, rel=0.15)
 
 
-def test_what_the_coefficients_leave_open_is_the_variance_of_least_squares():
-    n, d, y = runs(noise=0.0)
-    found = average(n, d, y)
+def only_the_likeliest(found):
     k = int(np.argmax(found.weights))
-    one = pairs.PairAverage(
-        found.exponents[:, [k]], found.coefficients[[k]], np.ones(1), found.gram[[k]], found.norm[[k]]
+    rest = {
+        name: getattr(found, name)[[k]] for name in ("coefficients", "gram", "norm", "by_run", "by_point")
+    }
+    return pairs.PairAverage(exponents=found.exponents[:, [k]], weights=np.ones(1), **rest)
+
+
+@pytest.mark.parametrize(("between", "within"), [(1e-4, 0.0), (0.0, 1e-4), (1e-4, 2e-4)])
+def test_what_the_coefficients_leave_open_is_the_variance_of_least_squares(between, within):
+    """Reference: the covariance of weighted least squares, written out; points of a run share its luck."""
+    n, d, y = runs(noise=0.0)
+    w = (n / n.max()) ** 0.5 * (d / d.max())
+    w /= w.mean()
+    of_run = np.unique(n, return_inverse=True)[1]
+    one = only_the_likeliest(
+        pairs.average_pairs(np.stack([n / n.min(), d / d.min()]), y, w, of_run=of_run.astype(float))
     )
-    x = np.array([[100.0], [300.0]])
+    alpha, beta = one.exponents[:, 0]
 
     def features(n, d):
-        return np.stack([np.ones_like(n), n ** -found.exponents[0, k], d ** -found.exponents[1, k]], axis=1)
+        return np.stack([np.ones_like(n), n**-alpha, d**-beta], axis=1)
 
     relative = features(n / n.min(), d / d.min()) / y[:, None]
-    at = features(*x)[0] / (features(*x)[0] @ found.coefficients[k])
-    expected = 1e-4**2 * at @ np.linalg.inv(relative.T @ relative) @ at
-    assert one.coefficient_variance(x, 1e-4, float(y.size))[0] == pytest.approx(expected, rel=1e-3)
+    # A run of ten points tells a level and a slope: as much as two independent points.
+    noise = between**2 * (of_run[:, None] == of_run) + within**2 * 5 * np.eye(y.size)
+    solve = np.linalg.inv(relative.T @ (w[:, None] * relative)) @ (w[:, None] * relative).T
+    x = np.array([[100.0], [300.0]])
+    at = features(*x)[0] / (features(*x)[0] @ one.coefficients[0])
+    expected = at @ solve @ noise @ solve.T @ at
+    assert one.coefficient_variance(x, between, within, 1e9)[0] == pytest.approx(expected, rel=1e-6)
+    covariance = one.covariance(between, within, 1e9)[0] / one.norm[0][:, None] / one.norm[0]
+    assert at @ covariance @ at == pytest.approx(expected, rel=1e-6)
+
+
+def test_beforehand_no_term_is_larger_than_the_error():
+    """One point tells nothing of three terms: each is left to vary by as much as the error itself."""
+    one = only_the_likeliest(average(np.array([1e8]), np.array([1e9]), np.array([2.0])))
+    covariance = one.covariance(1e-6, 0.0, 1.0)[0]
+    values = np.linalg.eigvalsh(covariance)
+    assert values[1:] == pytest.approx(1.0, rel=1e-3) and values[0] < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("sizes", "low", "high"),
+    [(60, 0.015, 0.026), (4, family_model.USUAL_NOISE, 2 * family_model.USUAL_NOISE)],
+)
+def test_the_noise_is_that_of_runs_and_of_points(sizes, low, high):
+    """Many sizes: the .02 that was put in; four, near each of which the law passes: little but the usual."""
+    rng = np.random.default_rng(0)
+    n, d = (v.ravel() for v in np.meshgrid(np.geomspace(1e7, 1e9, sizes), np.geomspace(1e9, 3e10, 12)))
+    of_run = np.unique(n, return_inverse=True)[1]
+    y = law(n, d) * np.exp(0.02 * rng.normal(size=sizes)[of_run] + 0.003 * rng.normal(size=n.size))
+    model = model_family(n, d, y)
+    assert low <= model.between < high
+    assert 0.0015 < model.within < 0.0036
+    assert model.noise == pytest.approx(np.hypot(model.between, model.within))
 
 
 @pytest.mark.parametrize(("sizes", "points", "least"), [(5, 1, 4.99), (4, 3, 10.0), (12, 4, 24.0)])
@@ -185,6 +226,20 @@ def gadre_split(folder, loss):
         return [row for row in rows if (float(row["N"]), float(row["chinchilla_multiplier"])) in keys]
 
     return [columns(those(keys), "N", "D_tokens", loss) for keys in (asked, far)]
+
+
+def test_another_run_of_a_known_size_lies_in_its_interval_as_often_as_is_said():
+    """Twelve points of one run are not twelve runs: 60 studies, and another run of the largest size."""
+    inside = []
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        n, d = (v.ravel() for v in np.meshgrid(np.geomspace(1e7, 3e8, 5), np.geomspace(1e9, 3e10, 12)))
+        lucky = 0.005 * rng.normal(size=6)
+        y = law(n, d) * np.exp(lucky[np.unique(n, return_inverse=True)[1]])
+        again = law(n.max(), d.max()) * np.exp(lucky[5])
+        told = foretrain.forecast_joint(n, d, y, n.max(), d.max())
+        inside.append(told.lower[0.9] < again < told.upper[0.9])
+    assert 0.8 < np.mean(inside) < 0.98
 
 
 def test_gadre_from_five_small_runs(published_curves):

@@ -211,9 +211,9 @@ def _average_exponents(
     unit, y_unit = np.array([n.min(), d.min()]), float(np.exp(np.mean(np.log(y))))
     x, v = ratio(np.stack([n, d]), unit[:, None]), ratio(y, y_unit, largest=MAX_CONTRAST)
     w, power = (np.ones(n.size), 0.0) if flat else _weights(n, d, toward or float(n.max()))
-    law = average_pairs(x, v, w, temper)
-    mean, _ = law.log_moments(x)
     of_group = size_groups(x[0])
+    law = average_pairs(x, v, w, temper, of_run=of_group)
+    mean, _ = law.log_moments(x)
     sizes, top = np.unique(of_group), x.max(axis=1)
     runs, reach = sizes.size, top.copy()
     if runs < MIN_SIZES:
@@ -231,14 +231,35 @@ def _average_exponents(
         independent=min(n.size, MIN_EFFECTIVE_PER_SIZE * runs),
     )
     own = np.log(v) - mean - model.shared_deviation(np.log(x[1]))
+    between, within = _noise(own, w, of_group)
     seen = n.size * float((w * own**2).sum() / w.sum())
     variance = (PRIOR_POINTS * USUAL_NOISE**2 + seen) / (PRIOR_POINTS + max(n.size - FITTED, 0))
     unknown = np.array([runs < MIN_SIZES, ratio(d.max(), d.min()) < 1.5])
     return replace(
         model,
-        noise=SCALE_RESIDUAL * float(np.sqrt(variance)),
+        between=between,
+        within=within,
+        residual=SCALE_RESIDUAL * float(np.sqrt(variance)),
         drift=np.where(unknown, SLOPE_PRIOR, SCALE_DISTANCE * _slopes(law, top)),
     )
+
+
+def _noise(own: Array, w: Array, of_group: Array) -> tuple[float, float]:
+    """Standard deviations, of a run as a whole and of a point about its run, from the points' log deviations.
+
+    Only runs tell how far a run as a whole lies off, and few that count tell nothing, as the law passes near
+    each of them: there the usual noise of finished runs counts.
+    """
+    _, index = np.unique(of_group, return_inverse=True)
+    weight = np.bincount(index, w)
+    total, known = float(weight.sum()), np.maximum(weight, 1e-300)
+    level = np.bincount(index, w * own) / known
+    count = total**2 / float(weight @ weight)
+    seen = count * float(weight @ level**2) / total
+    between = (PRIOR_POINTS * USUAL_NOISE**2 + seen) / (PRIOR_POINTS + max(count - FITTED, 0.0))
+    left = total - float((np.bincount(index, w**2) / known).sum())
+    within = float(w @ (own - level[index]) ** 2) / left if left > 1e-9 * total else 0.0
+    return float(np.sqrt(between)), float(np.sqrt(within))
 
 
 def _slopes(law: PairAverage, top: Array) -> Array:

@@ -32,8 +32,8 @@ MIN_SIZES = 3
 """Fewer sizes do not identify a law of model size; fewer past forecasts do not judge a form of it."""
 
 SCALE_RESIDUAL, SCALE_SPREAD, SCALE_DISTANCE = 1.10, 0.68, 0.074
-"""What the residuals, the spread of the exponents and the distance add to the standard deviation. From a
-trial on the curves of Alabdulmohsin et al. 2022; `benchmarks/joint.py` shows what they reach on families."""
+"""What the residuals, the spread of the exponents and the distance count as standard deviations. From a trial
+on the curves of Alabdulmohsin et al. 2022; `benchmarks/joint.py` shows what they reach on families."""
 
 MAX_GROUPS = 256
 """Sizes up to which each is a run of its own; of more, those next to each other are taken together."""
@@ -60,7 +60,9 @@ class FamilyModel:
         toward: ln N / unit of the size asked about, around which sizes count.
         nearness: The power by which they do.
         independent: As how many independent points all of them count for E, A and B.
-        noise: Standard deviation of one new log measurement about the law.
+        between: Standard deviation of the log of a run as a whole about the law.
+        within: Of one log measurement about its run.
+        residual: Of one log measurement about the law, all points taken as independent.
         drift: Log slope along N and along D that distance adds to the uncertainty, shape (2,).
         line_odds: By how much the family's past forecasts favour a line in ln N over the joint law.
         inflation: By how much the family's past forecasts of its own larger sizes missed more than they
@@ -78,11 +80,18 @@ class FamilyModel:
     toward: float
     nearness: float
     independent: float
-    noise: float = 0.0
+    between: float = 0.0
+    within: float = 0.0
+    residual: float = 0.0
     drift: Array = field(default_factory=lambda: np.zeros(2))
     line_odds: float = 1.0
     inflation: float = 1.0
     n_scores: int = 0
+
+    @property
+    def noise(self) -> float:
+        """Standard deviation of one new log measurement about the law."""
+        return float(np.hypot(self.between, self.within))
 
     def log_moments(self, n: Array, d: Array) -> tuple[Array, Array]:
         """Mean and scale of the log of one new measurement at sizes n and data d, shape (k,).
@@ -120,9 +129,11 @@ class FamilyModel:
         mean, spread = law
         apart, share = line[0] - mean, line[1]
         share = share * self.line_odds / (share * self.line_odds + 1 - share)
-        variance = self.noise**2 + SCALE_SPREAD**2 * spread + share * (1 - share) * apart**2
-        variance += self.law.coefficient_variance(x, self.noise, self.independent)
-        variance += ((self.drift[:, None] * beyond) ** 2).sum(axis=0)
+        variance = np.full(mean.shape, self.noise**2)
+        variance += self.law.coefficient_variance(x, self.between, self.within, self.independent)
+        # Both say how little is known of the law's form: their sum would count that twice.
+        variance += np.maximum(SCALE_SPREAD**2 * spread, ((self.drift[:, None] * beyond) ** 2).sum(axis=0))
+        variance += share * (1 - share) * apart**2
         return mean + share * apart + np.log(self.y_unit), self.inflation * T_SCALE * np.sqrt(variance)
 
     def straight(self, log_x: Array) -> tuple[Array, Array]:

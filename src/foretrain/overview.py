@@ -22,11 +22,11 @@ from foretrain.comparison import (
 from foretrain.conventions import Signature, signature
 from foretrain.entering import SAME_PHASE
 from foretrain.family import family_moments
-from foretrain.family_model import MIN_SIZES
+from foretrain.family_model import MIN_SIZES, USUAL_NOISE
 from foretrain.findings import ANNEALED, AS_PLANNED, NOT_ANNEALED, SCHEDULE_UNKNOWN, NamedProjection
 from foretrain.laws.law import Array
 from foretrain.projection import LEVELS, named_projection
-from foretrain.relatives import DEPARTS, ending
+from foretrain.relatives import ending
 from foretrain.uncertainty import quantile_factor
 
 Item = TypeVar("Item")
@@ -118,7 +118,7 @@ def _above(asked: Sequence[RunCurve], others: Sequence[RunCurve]) -> tuple[dict[
     points = stack(others)
     off, scale = _off(points, [rows[-1] for rows in last.values()])
     usual = 1.4826 * float(np.median(np.abs(off))) if len(last) >= FEWEST_USUAL else 0.0
-    far = {run for run, own in zip(last, off.tolist(), strict=True) if own > FAR * max(usual, DEPARTS)}
+    far = {run for run, own in zip(last, off.tolist(), strict=True) if own > FAR * max(usual, USUAL_NOISE)}
     above = {run: float(d) for run, d in zip(last, off / scale, strict=True) if d > _LEAST}
     if above:  # Most runs are not, and need no look at their earlier points.
         off, scale = _off(points, [row for run in above for row in last[run]])

@@ -35,6 +35,9 @@ RESOLUTION = 0.003
 NEGLIGIBLE = 1e-9
 """Pairs with a share below this, of the largest, are left out."""
 
+POINTS_OF_RUN = 2.0
+"""As many points of a run count as independent of each other: a level and a slope."""
+
 BLOCK = 64
 """How many places the law is evaluated at together."""
 
@@ -65,6 +68,9 @@ class PairAverage:
         gram: Weighted mean products of the three features over the error, each feature in its `norm`; shape
             (m, 3, 3).
         norm: Their weighted root mean squares, shape (m, 3).
+        by_run: What a squared deviation of each run as a whole adds to the features' squared moments; shape
+            (m, 3, 3).
+        by_point: The same for a squared deviation of each point.
     """
 
     exponents: Array
@@ -72,6 +78,8 @@ class PairAverage:
     weights: Array
     gram: Array
     norm: Array
+    by_run: Array
+    by_point: Array
 
     def log_moments(self, x: Array) -> tuple[Array, Array]:
         """Mean and variance, over the pairs, of the log of the law at x, shape (2, q); both shape (q,)."""
@@ -93,15 +101,31 @@ class PairAverage:
             moments[1, here] = self.weights @ logs
         return moments[0], moments[1]
 
-    def coefficient_variance(self, x: Array, noise: float, points: float) -> Array:
-        """Mean, over the pairs, of the variance of the log of the law that E, A and B leave open.
+    def covariance(self, between: float, within: float, points: float) -> Array:
+        """The covariance of E, A and B, times their `norm`, that the noise leaves open; shape (m, 3, 3).
 
-        Linear propagation of noise; each term of the law is taken beforehand as no larger than the error.
+        The points of a run share its luck, so the covariance is that of weighted least squares on points that
+        are not independent (Liang and Zeger 1986); each term of the law is taken beforehand as no larger than
+        the error.
+
+        Args:
+            between: Standard deviation of the log of a run as a whole.
+            within: Of a point about its run.
+            points: As how many independent measurements the points count.
+        """
+        noise = between**2 + within**2
+        inverse = np.linalg.inv(points * self.gram + noise * np.eye(3))
+        middle = points**2 * (between**2 * self.by_run + within**2 * self.by_point) + noise**2 * np.eye(3)
+        return np.asarray(inverse @ middle @ inverse)
+
+    def coefficient_variance(self, x: Array, between: float, within: float, points: float) -> Array:
+        """Mean, over the pairs, of the variance of the log of the law that E, A and B leave open.
 
         Args:
             x: Where, shape (2, q).
-            noise: Standard deviation of one log measurement.
-            points: As how many independent measurements the points count.
+            between: As in `covariance`.
+            within: Likewise.
+            points: Likewise.
 
         Returns:
             Shape (q,).
@@ -113,11 +137,13 @@ class PairAverage:
         value = np.maximum(np.einsum("mk,mkq->mq", self.coefficients, features), 1e-300)
         with np.errstate(over="ignore"):
             relative = np.minimum(features / value[:, None] / self.norm[:, :, None], 1e100)
-        covariance = noise**2 * np.linalg.inv(points * self.gram + noise**2 * np.eye(3))
+        covariance = self.covariance(between, within, points)
         return np.asarray(self.weights @ ((covariance @ relative) * relative).sum(axis=1))
 
 
-def average_pairs(x: Array, v: Array, w: Array, temper: float = TEMPER) -> PairAverage:
+def average_pairs(
+    x: Array, v: Array, w: Array, temper: float = TEMPER, *, of_run: Array | None = None
+) -> PairAverage:
     """Solves for E, A and B at 28 x 28 pairs of exponents, and shares them out.
 
     At each pair the coefficients minimise `sum_i w_i (f_i / v_i - 1)^2` and are not negative; the normal
@@ -128,6 +154,7 @@ def average_pairs(x: Array, v: Array, w: Array, temper: float = TEMPER) -> PairA
         v: The error there, shape (n,). Positive.
         w: What each point counts, shape (n,). Not negative, mean 1.
         temper: Half as many as how many independent observations the points count for the exponents.
+        of_run: Which run each point is of, any numbers, shape (n,); all of one each if None.
 
     Returns:
         The pairs whose share is not negligible.
@@ -140,8 +167,15 @@ def average_pairs(x: Array, v: Array, w: Array, temper: float = TEMPER) -> PairA
     norm[norm == 0] = 1.0
     features /= norm[:, None]
     products, moments = features @ features.T, features @ np.sqrt(w)
+    scores = features * np.sqrt(w)
+    runs = np.arange(v.size) if of_run is None else np.unique(of_run, return_inverse=True)[1]
+    count = np.bincount(runs)
+    order = np.argsort(runs, kind="stable")
+    whole = np.add.reduceat(scores[:, order], np.append(0, np.cumsum(count)[:-1]), axis=1)
+    alike = np.maximum(count / POINTS_OF_RUN, 1.0)[runs]
     rows = np.stack([np.zeros_like(alpha), 1 + alpha, 1 + k + beta], axis=1)
-    gram = products[rows[:, :, None], rows[:, None, :]]
+    place = rows[:, :, None], rows[:, None, :]
+    gram = products[place]
     moment = moments[rows]
     solution = best_nonnegative(gram, moment, total)
     fitted = np.einsum("mk,mkl,ml->m", solution, gram, solution)
@@ -156,4 +190,6 @@ def average_pairs(x: Array, v: Array, w: Array, temper: float = TEMPER) -> PairA
         weights=share[kept] / share[kept].sum(),
         gram=gram[kept],
         norm=norm[rows][kept] / np.sqrt(total),
+        by_run=(whole @ whole.T)[place][kept] / total,
+        by_point=((scores * alike) @ scores.T)[place][kept] / total,
     )

@@ -24,11 +24,6 @@ those are made anyway."""
 PRIOR_SCORES = 2.0
 """As many good forecasts are taken as seen before."""
 
-DEPARTS = T_SCALE * 0.004
-"""Scale of the log error by which one run departs from the law of its study, beyond what the law's residuals
-tell: seeds differ by .0004 to .01 (Muennighoff et al. 2023), and few ends, one for each size, hardly tell by
-how much. On the design studies of `benchmarks/borrowing.py` more made the intervals too wide."""
-
 
 @dataclass(frozen=True)
 class Relatives:
@@ -82,7 +77,7 @@ class Relatives:
             data: In the axis's unit, shape (q,).
         """
         mean, scale = self.law.log_moments(np.full(data.shape, self.params), data)
-        return mean, np.hypot(self.inflation * scale, DEPARTS)
+        return mean, self.inflation * scale
 
 
 def ending(curve: RunCurve, own: RunCurve, end: float | None) -> RunCurve:

@@ -33,8 +33,10 @@ def draw_laws(model: FamilyModel, count: int, seed: int = 0) -> JointLaw:
     # Stratified, so that no share is missed by chance.
     places = (np.arange(count) + rng.uniform(size=count)) / count
     pair = np.searchsorted(np.cumsum(law.weights)[:-1], rng.permutation(places))
-    noise = model.inflation * model.noise
-    precision = model.independent * law.gram + model.noise**2 * np.eye(3)
+    # The exponents are spread in full here, by a family that counts as few independent observations: that
+    # holds the luck of whole runs, and E, A and B bear that of points.
+    noise = model.inflation * model.residual
+    precision = model.independent * law.gram + model.residual**2 * np.eye(3)
     root = np.linalg.cholesky(np.linalg.inv(precision))
     apart = np.einsum("mkl,ml->mk", root[pair], rng.normal(size=(count, 3)))
     coefficients = law.coefficients[pair] + noise * apart / law.norm[pair]
