@@ -15,6 +15,7 @@ end of a fit, is a column of its own.
     python benchmarks/overhead.py                       # 10 ms steps
     python benchmarks/overhead.py --step-ms 1 10 100
     python benchmarks/overhead.py --only ScalingLawMonitor --relays 20
+    python benchmarks/overhead.py --hooks --relays 24   # the last table alone: what a batch's hooks cost
     python benchmarks/overhead.py --quick               # does it run at all
 """
 
@@ -463,6 +464,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--flavour", default="lightning.pytorch", choices=["lightning.pytorch", "pytorch_lightning"]
     )
+    parser.add_argument("--hooks", action="store_true", help="only measure the hooks of a batch")
     parser.add_argument("--quick", action="store_true", help="a short run that measures nothing of use")
     options = parser.parse_args(arguments)
     if options.quick:
@@ -478,7 +480,7 @@ def main(arguments: list[str] | None = None) -> None:
         if unknown := set(options.only) - set(names):
             parser.error(f"expected --only to name some of {names}, got {sorted(unknown)}")
         names = [name for name in names if name in {*names[:2], *options.only}]
-    for step_ms in options.step_ms:
+    for step_ms in [] if options.hooks else options.step_ms:
         compare(pl, step_ms, names, options.relays, options.stretches, console)
     products = max(1, round(options.step_ms[0] / 1e3 / max(time_products(50) / 50, 1e-9)))
     few = options.quick

@@ -33,7 +33,7 @@ def test_many_runs_at_once_are_judged_as_one(fault, known):
     assert np.isfinite(found).any() == (fault is not None)
 
 
-@pytest.mark.parametrize(("one", "other"), itertools.combinations(FAULTS, 2))
+@pytest.mark.parametrize(("one", "other"), list(itertools.combinations(FAULTS, 2)))
 def test_faults_of_one_seed_differ_after_their_onset_and_not_before(one, other):
     ours, theirs = simulate(3, 8, QUIET, one), simulate(3, 8, QUIET, other)
     np.testing.assert_array_equal(ours.onset, theirs.onset)
