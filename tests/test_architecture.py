@@ -66,10 +66,7 @@ MAY_IMPORT = {
     "templates": {"run_curve", "laws"},
     "usual": set(),
     "run_model": {"annealing", "run_curve", "run_fit", "templates", "usual", "laws"},
-    "run_projection": {
-        *("run_curve", "run_model", "doubts", "inputs", "family_model", "laws", "projection", "status"),
-        "uncertainty",
-    },
+    "run_projection": {"forecaster", "inputs", "laws", "projection", "run_curve"},
     "entering": {"findings", "laws", "observation", "schedule"},
     "comparison": {
         *("conventions", "entering", "findings", "laws", "fitting", "uncertainty", "family", "family_model"),
@@ -83,8 +80,8 @@ MAY_IMPORT = {
     "survey": {"comparison", "conventions", "laws", "observation"},
     "earlier": {"comparison", "course", "observation", "points", "report", "survey"},
     "forecaster": {
-        *("annealing", "family_model", "laws", "projection", "run_curve", "run_model", "run_projection"),
-        *("status", "uncertainty"),
+        *("annealing", "doubts", "family_model", "laws", "projection", "run_curve", "run_model", "status"),
+        "uncertainty",
     },
     "relatives": {"comparison", "entering", "family", "family_model", "laws", "projection"},
     "borrowing": {
@@ -93,7 +90,7 @@ MAY_IMPORT = {
     "track": {"borrowing", "course", "findings", "forecaster", "projection", "relatives", "run_curve"},
     "outlook": {
         *("annealing", "borrowing", "course", "findings", "fitting", "forecaster", "laws", "projection"),
-        *("regions", "relatives", "repeats", "report", "run_projection", "status", "uncertainty"),
+        *("regions", "relatives", "repeats", "report", "status", "uncertainty"),
     },
     "run_analysis": {
         *("axes", "borrowing", "comparison", "course", "earlier", "findings", "laws", "observation"),

@@ -8,14 +8,25 @@ from dataclasses import dataclass
 import numpy as np
 
 from foretrain.annealing import RatePath
+from foretrain.doubts import doubts
 from foretrain.family_model import T_SCALE
 from foretrain.laws.law import Array
 from foretrain.projection import Moments
 from foretrain.run_curve import RunCurve, same_level
 from foretrain.run_model import RunModel, model_run
-from foretrain.run_projection import FLAT, reasons_to_doubt
 from foretrain.status import FitStatus
 from foretrain.uncertainty import CurveModel, model_curve
+
+FEW_POINTS = 4
+"""With fewer points after warm-up the law is that of other runs."""
+
+STILL = 0.9
+"""A rate that is still this share of the largest has hardly fallen."""
+
+MOVES = 0.01
+"""A further drop by this share of the largest rate has a gain that must be known."""
+
+FLAT = (FitStatus.NOT_DECREASING, FitStatus.NON_MONOTONE)
 
 
 @dataclass(frozen=True)
@@ -42,7 +53,7 @@ class Forecaster:
         Args:
             run: The run's points.
             earlier: Finished runs that tell of it.
-            ask: The step that matters most, as the run counts steps, shape (1,).
+            ask: The steps that matter, as the run counts steps, shape (n,).
         """
         earlier = same_level(run, earlier)
         model = model_run(run, earlier, ask=float(run.path.done(ask).max()))
@@ -64,3 +75,34 @@ class Forecaster:
             return self.flat.log_moments(np.maximum((path or self.run.path).done(steps), 1e-12))
         mean, deviation = self.model.log_moments(steps, path)
         return mean, T_SCALE * deviation
+
+
+def reasons_to_doubt(
+    run: RunCurve, model: RunModel, steps: Array, *, borrowed_from: int
+) -> tuple[FitStatus, ...]:
+    """What is in doubt about a run's projection, the gravest first.
+
+    Args:
+        run: The run's points.
+        model: What was estimated from them.
+        steps: Where it is asked about, shape (n,).
+        borrowed_from: How many earlier runs there are.
+
+    Returns:
+        Of the curve with its annealing taken out what `doubts` finds, and what is to say of the schedule.
+    """
+    held = np.clip(run.log_y + model.gained(run), -700.0, 700.0)
+    found = set(doubts(run.done, np.exp(held), n_scores=model.n_scores or None))
+    if run.done.size < FEW_POINTS:
+        found.add(FitStatus.TOO_FEW_POINTS)
+    elif borrowed_from:
+        found -= {FitStatus.TOO_FEW_POINTS, FitStatus.SHORT_RANGE, FitStatus.FLOOR_NOT_IDENTIFIED}
+    rates = run.path.rates
+    now, then = rates[run.steps[-1] - 1], rates[steps - 1].min()
+    if now - then > MOVES and model.borrowed > 0.5:
+        found.add(FitStatus.ANNEALING_BORROWED if borrowed_from else FitStatus.ANNEALING_ASSUMED)
+    if then >= STILL:
+        found.add(FitStatus.NOT_ANNEALED)
+    if not borrowed_from:
+        found.add(FitStatus.UNCALIBRATED)
+    return tuple(status for status in FitStatus if status in found)

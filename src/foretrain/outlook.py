@@ -12,7 +12,7 @@ from foretrain.borrowing import Combined, Lender
 from foretrain.course import Course
 from foretrain.findings import ANNEALED, AS_PLANNED, NOT_ANNEALED, SCHEDULE_UNKNOWN, Borrowing
 from foretrain.fitting import fit
-from foretrain.forecaster import Forecaster
+from foretrain.forecaster import FEW_POINTS, FLAT, STILL, Forecaster
 from foretrain.laws import LAWS
 from foretrain.laws.law import Array
 from foretrain.projection import Moments, band, named_projection
@@ -20,7 +20,6 @@ from foretrain.regions import MIN_POINTS
 from foretrain.relatives import Relatives
 from foretrain.repeats import DataBudget
 from foretrain.report import Band, LawFit, NamedProjection
-from foretrain.run_projection import FEW_POINTS, FLAT, STILL
 from foretrain.status import FitStatus
 from foretrain.uncertainty import CURVE_LAWS, RECENCY, CurveModel, model_curve
 

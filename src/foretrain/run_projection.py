@@ -8,26 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from foretrain.doubts import doubts
-from foretrain.family_model import T_SCALE
+from foretrain.forecaster import Forecaster
 from foretrain.inputs import check_levels, positive, same_length
 from foretrain.laws.law import Array
 from foretrain.projection import LEVELS, Forecast, intervals
-from foretrain.run_curve import RunCurve, same_level
-from foretrain.run_model import RunModel, model_run
-from foretrain.status import FitStatus
-from foretrain.uncertainty import model_curve
-
-FEW_POINTS = 4
-"""With fewer points after warm-up the law is that of other runs."""
-
-STILL = 0.9
-"""A rate that is still this share of the largest has hardly fallen."""
-
-MOVES = 0.01
-"""A further drop by this share of the largest rate has a gain that must be known."""
-
-FLAT = (FitStatus.NOT_DECREASING, FitStatus.NON_MONOTONE)
+from foretrain.run_curve import RunCurve
 
 
 @np.errstate(under="ignore")
@@ -93,48 +78,10 @@ def forecast_run(
             )
         where = f"library[{index}]."
         earlier.append(_run_curve(where, item["step"], item["y"], item["lr"], item.get("n_params")))
-    earlier = same_level(run, earlier)
     flat = steps.ravel()
-    model = model_run(run, earlier, ask=float(run.path.done(flat).max()))
-    reasons = reasons_to_doubt(run, model, flat, borrowed_from=len(earlier))
-    if any(reason in FLAT for reason in reasons) and not earlier:
-        curve = model_curve(run.done, np.exp(run.log_y))
-        mean, scale = curve.log_moments(np.maximum(run.path.done(flat), 1e-12))
-    else:
-        mean, deviation = model.log_moments(flat)
-        scale = T_SCALE * deviation
-    return intervals(mean.reshape(steps.shape), scale.reshape(steps.shape), levels, reasons)
-
-
-def reasons_to_doubt(
-    run: RunCurve, model: RunModel, steps: Array, *, borrowed_from: int
-) -> tuple[FitStatus, ...]:
-    """What is in doubt about a run's projection, the gravest first.
-
-    Args:
-        run: The run's points.
-        model: What was estimated from them.
-        steps: Where it is asked about, shape (n,).
-        borrowed_from: How many earlier runs there are.
-
-    Returns:
-        Of the curve with its annealing taken out what `doubts` finds, and what is to say of the schedule.
-    """
-    held = np.clip(run.log_y + model.gained(run), -700.0, 700.0)
-    found = set(doubts(run.done, np.exp(held), n_scores=model.n_scores or None))
-    if run.done.size < FEW_POINTS:
-        found.add(FitStatus.TOO_FEW_POINTS)
-    elif borrowed_from:
-        found -= {FitStatus.TOO_FEW_POINTS, FitStatus.SHORT_RANGE, FitStatus.FLOOR_NOT_IDENTIFIED}
-    rates = run.path.rates
-    now, then = rates[run.steps[-1] - 1], rates[steps - 1].min()
-    if now - then > MOVES and model.borrowed > 0.5:
-        found.add(FitStatus.ANNEALING_BORROWED if borrowed_from else FitStatus.ANNEALING_ASSUMED)
-    if then >= STILL:
-        found.add(FitStatus.NOT_ANNEALED)
-    if not borrowed_from:
-        found.add(FitStatus.UNCALIBRATED)
-    return tuple(status for status in FitStatus if status in found)
+    forecaster = Forecaster.of(run, earlier, flat)
+    mean, scale = forecaster.moments(flat)
+    return intervals(mean.reshape(steps.shape), scale.reshape(steps.shape), levels, forecaster.reasons)
 
 
 def _run_curve(where: str, step: ArrayLike, y: ArrayLike, lr: ArrayLike, n_params: Any) -> RunCurve:
