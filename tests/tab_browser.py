@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+
+from tab_demo import demo
 
 pytest.importorskip("tensorboard")
 pytest.importorskip("torch")
@@ -20,19 +19,6 @@ if CHROMIUM is None:
     if os.environ.get("FORETRAIN_REQUIRE_BROWSER"):
         raise RuntimeError("FORETRAIN_REQUIRE_BROWSER is set, but there is no Chromium on the PATH")
     pytest.skip("needs Chromium on the PATH: apt-get install chromium", allow_module_level=True)
-
-
-def load_demo() -> ModuleType:
-    path = Path(__file__).parent.parent / "docs" / "screenshots.py"
-    spec = importlib.util.spec_from_file_location("screenshots", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-demo = load_demo()
 
 
 @pytest.fixture(scope="module")
@@ -99,3 +85,12 @@ class Tab:
         self.frame.wait_for_function(
             "![...document.querySelectorAll('.hint')].some(e => e.textContent.endsWith('…'))"
         )
+
+
+@pytest.fixture
+def tab(browser: Any, address: str) -> Iterator[Tab]:
+    """The tab of a module's runs, which its fixture `address` serves; nothing may complain."""
+    tab = Tab(browser, address)
+    yield tab
+    tab.page.context.close()
+    assert tab.complaints == []

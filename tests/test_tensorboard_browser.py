@@ -23,10 +23,11 @@ from foretrain.report import (
     Report,
     ScheduleNote,
 )
-from tab_browser import Tab, browser, demo
+from tab_browser import Tab, browser, tab
+from tab_demo import demo
 
 pytestmark = pytest.mark.browser
-__all__ = ["browser"]
+__all__ = ["browser", "tab"]
 HOSTILE = ["<img src=x onerror=window.parent.hit=1>", "__proto__", "constructor", "w" * 200]
 
 REGIONS = {
@@ -118,14 +119,6 @@ def address(logdir: Path) -> Iterator[str]:
     with demo.tensorboard_url(logdir) as url:
         yield url
     patch.undo()
-
-
-@pytest.fixture
-def tab(browser: Any, address: str) -> Iterator[Tab]:
-    tab = Tab(browser, address)
-    yield tab
-    tab.page.context.close()
-    assert tab.complaints == []
 
 
 def test_the_runs_their_laws_and_the_projections_are_drawn(tab: Tab) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib.util
 import json
 import logging
 import re
@@ -16,7 +15,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -35,6 +34,7 @@ from foretrain.tensorboard.loader import ScalingLoader
 from foretrain.tensorboard.metadata import report_tag
 from foretrain.tensorboard.plugin import ScalingPlugin
 from foretrain.tensorboard.rows import Entry
+from tab_demo import demo
 
 HOSTILE = [
     "__proto__",
@@ -46,19 +46,6 @@ HOSTILE = [
     "n" * 200,
 ]
 BASE = "/data/plugin/foretrain"
-
-
-def load_demo() -> ModuleType:
-    path = Path(__file__).parent.parent / "docs" / "screenshots.py"
-    spec = importlib.util.spec_from_file_location("screenshots", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-demo = load_demo()
 
 
 def write(directory: Path, *texts: str, metric: str = "val_loss") -> None:

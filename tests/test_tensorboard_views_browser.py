@@ -15,10 +15,11 @@ from urllib.parse import quote
 import pytest
 
 from foretrain.flags import Flag, FlagKind
-from tab_browser import Tab, browser, demo
+from tab_browser import Tab, browser, tab
+from tab_demo import demo
 
 pytestmark = pytest.mark.browser
-__all__ = ["browser"]
+__all__ = ["browser", "tab"]
 
 RUNS = {n: demo.demo_report(n).run for n in demo.SIZES}
 LARGEST, FLAGGED, SMALLEST = RUNS[demo.SIZES[-1]], RUNS[demo.FLAGGED], RUNS[demo.SIZES[0]]
@@ -51,14 +52,6 @@ def logdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def address(logdir: Path) -> Iterator[str]:
     with demo.tensorboard_url(logdir) as url:
         yield url
-
-
-@pytest.fixture
-def tab(browser: Any, address: str) -> Iterator[Tab]:
-    tab = Tab(browser, address)
-    yield tab
-    tab.page.context.close()
-    assert tab.complaints == []
 
 
 def opened(browser: Any, address: str, link: str, **how: Any) -> Tab:

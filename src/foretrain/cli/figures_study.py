@@ -11,8 +11,7 @@ from foretrain.axes import AXES
 from foretrain.cli.drawing import BAND, plain_text, scale_log, start
 from foretrain.cli.output import count
 from foretrain.decisions import Isoflop, Planner, StudyPoints, envelope
-from foretrain.decisions.isoflop import equal_compute
-from foretrain.frontier import MIN_MODELS
+from foretrain.decisions.isoflop import NO_EQUAL_COMPUTE, equal_compute
 from foretrain.laws.law import Array
 
 LEVEL = 0.9
@@ -36,10 +35,7 @@ def missing(planner: Planner, points: StudyPoints) -> dict[str, str]:
         advice = planner.next_run().sentence
         told = {name: f"{why} {advice}" for name in ("slices", "frontier", "law_residuals")}
     if not isoflop(points).budgets.size:
-        told["isoflop"] = (
-            f"No amount of compute was reached by {MIN_MODELS} sizes: train {MIN_MODELS} sizes, each on data "
-            "that take about as much compute."
-        )
+        told["isoflop"] = NO_EQUAL_COMPUTE
     return told
 
 

@@ -24,6 +24,11 @@ BUDGETS, MOST_CURVES = 24, 6
 APART = 0.1
 """Budgets as near to one that was given on purpose, in ln C, are passed over."""
 
+NO_EQUAL_COMPUTE = (
+    f"No amount of compute was reached by {MIN_MODELS} sizes: train {MIN_MODELS} sizes, each on data that "
+    "take about as much compute."
+)
+
 
 @dataclass(frozen=True)
 class Isoflop:

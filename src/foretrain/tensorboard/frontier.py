@@ -24,7 +24,6 @@ AHEAD = 100.0
 TEN_TIMES = 10.0
 MAX_POINTS, MAX_LEFT_OUT = 600, 100
 OLDER = "its report was written by an earlier foretrain, which does not tell what compute it took"
-MIN_SIZES = 4
 NOTHING = "No run here can enter a joint law of size and data yet: finish a run."
 
 
@@ -178,7 +177,7 @@ def frontier_view(found: Frontier, *, metric: str) -> dict[str, Any]:
     import numpy as np
 
     from foretrain.decisions import envelope
-    from foretrain.decisions.isoflop import equal_compute
+    from foretrain.decisions.isoflop import NO_EQUAL_COMPUTE, equal_compute
 
     compute = points.per * points.n * points.seen
     blocked = " ".join(reason.sentence for reason in planner.blocking)
@@ -203,10 +202,7 @@ def frontier_view(found: Frontier, *, metric: str) -> dict[str, Any]:
         "start": short(TEN_TIMES * float(compute.max())),
     }
     if not view["isoflop"]:
-        view["without_isoflop"] = (
-            f"No amount of compute was reached by {MIN_SIZES} sizes: train {MIN_SIZES} sizes, each on data "
-            "that take about as much compute."
-        )
+        view["without_isoflop"] = NO_EQUAL_COMPUTE
     if not planner.blocking:
         view["line"] = _line(planner, points, np.geomspace(compute.min(), AHEAD * compute.max(), GRID))
     return view
