@@ -81,8 +81,9 @@ def test_a_store_without_append_that_fails_three_calls_in_ten_loses_nothing(tmp_
     cloud.fails = 0.0
     fault = f"of {calls:,} calls of a store without append, those that failed"
     record(17, fault, failed, 1_000, lost=lost, stopped=stopped)
-    assert (lost, stopped) == (0, 0)
-    assert 0.25 < failed / calls < 0.35 and cloud.changed == []
+    assert (lost, stopped) == (0, 0) and cloud.changed == []
+    # Threads decide how many calls there are: five standard deviations of that many, each failing by .3.
+    assert abs(failed - 0.3 * calls) < 5.0 * (0.21 * calls) ** 0.5
 
 
 def test_killed_between_spool_and_store_nothing_is_lost(tmp_path):
