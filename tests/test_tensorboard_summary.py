@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from dataclasses import replace
 from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
 
 from foretrain.report import Band, NamedProjection, Report, ReportError
-from foretrain.tensorboard import metadata
+from foretrain.tensorboard import metadata, summary
 from foretrain.tensorboard.summary import read_report, supports, write_report
 
 pytest.importorskip("tensorboard")
@@ -108,6 +110,15 @@ def test_a_report_too_large_to_read_is_not_written(tmp_path) -> None:
 def test_a_bad_payload_says_so(payload: object) -> None:
     with pytest.raises(ReportError):
         read_report(payload)
+
+
+@pytest.mark.parametrize("name", ["half \ud800 a pair", "\u0000", "width64"])
+def test_a_report_reads_the_same_with_orjson_and_without(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("orjson")
+    text = np.array(replace(REPORT, run=name).to_json().encode(), dtype=object)
+    quick = read_report(text)
+    monkeypatch.setattr(summary, "_quick_loads", json.loads)
+    assert quick == read_report(text) == replace(REPORT, run=name)
 
 
 def test_the_tag_names_the_metric() -> None:

@@ -21,7 +21,8 @@ from foretrain.report import (
     Report,
     ScheduleNote,
 )
-from foretrain.tensorboard.rows import MAX_CURVE, MAX_POINTS, entry
+from foretrain.tensorboard.plain import MAX_CURVE, MAX_POINTS
+from foretrain.tensorboard.rows import entry
 from foretrain.tensorboard.view import chosen, law_view, natural, runs_view, value_at
 from foretrain.tensorboard.words import amount, figure
 
@@ -65,7 +66,7 @@ def view_of(*entries: object) -> dict[str, object]:
 
 
 def test_a_row_holds_what_the_report_says() -> None:
-    row = entry("a/b", report()).row
+    row = entry("a/b", report()).shown()
     assert row["name"] == "a/b"
     assert row["params"] == 1e4
     assert len(row["points"]) == MAX_POINTS
@@ -300,7 +301,7 @@ def test_nothing_of_a_hostile_report_reaches_the_page_unchecked() -> None:
     item = entry("__proto__", bad)
     assert item.points == ((10.0, 2.0),)
     assert item.row["params"] is None
-    assert item.row["curve"] is None
+    assert item.shown()["curve"] is None
     assert len(item.row["projections"]) == 1
     text = json.dumps(view_of(item), allow_nan=False)
     assert len(text) < 20_000
@@ -342,7 +343,10 @@ def test_many_runs_are_thinned_to_what_a_browser_draws() -> None:
     item = entry("a", report())
     runs = view_of(*(dataclasses.replace(item, run=f"r{i}") for i in range(1000)))["runs"]
     assert all(len(run["points"]) == len(run["curve"]["x"]) == 12 for run in runs)  # type: ignore[attr-defined]
-    assert runs[0]["points"][-1] == item.row["points"][-1]  # type: ignore[index]
+    assert runs[0]["points"][-1] == item.shown()["points"][-1]  # type: ignore[index]
+    assert runs[0]["curve"]["x"][-1] == item.shown()["curve"]["x"][-1]  # type: ignore[index]
+    few = view_of(*(dataclasses.replace(item, run=f"r{i}") for i in range(10)))["runs"]
+    assert all(len(run["points"]) == MAX_POINTS for run in few)  # type: ignore[attr-defined]
 
 
 def test_an_error_between_points_is_measured_and_beyond_them_projected() -> None:

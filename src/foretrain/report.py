@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from typing import Any
 
 from foretrain.findings import (
@@ -130,8 +132,12 @@ class Report:
         return json.dumps(_plain({"version": REPORT_VERSION, **_shallow(self)}), allow_nan=False)
 
     @classmethod
-    def from_json(cls, text: str | bytes) -> Report:
+    def from_json(cls, text: str | bytes, *, loads: Callable[[str | bytes], Any] = json.loads) -> Report:
         """The inverse of `to_json`.
+
+        Args:
+            text: The JSON.
+            loads: Takes JSON apart; raises ValueError or RecursionError where it is none.
 
         Raises:
             ReportError: If the text is no report, is too large, or was written by a later version.
@@ -139,7 +145,7 @@ class Report:
         if len(text) > MAX_REPORT_BYTES:
             raise ReportError(f"Expected a report of at most {MAX_REPORT_BYTES} bytes, got {len(text)}.")
         try:
-            record = json.loads(text)
+            record = loads(text)
             version = record.pop("version")
             if version > REPORT_VERSION:
                 raise ReportError(
@@ -172,8 +178,13 @@ def _plain(value: Any) -> Any:
     return value
 
 
+@cache
+def _names(cls: Any) -> frozenset[str]:
+    return frozenset(f.name for f in fields(cls))
+
+
 def _known(cls: Any, record: dict[str, Any]) -> dict[str, Any]:
-    names = {f.name for f in fields(cls)}
+    names = _names(cls)
     return {name: value for name, value in record.items() if name in names}
 
 

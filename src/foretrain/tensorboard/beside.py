@@ -5,13 +5,24 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from foretrain.axes import AXES
 from foretrain.report import Band, Report
-from foretrain.tensorboard.plain import MAX_ITEMS, items, number, positive, short, text, thin
+from foretrain.tensorboard.plain import (
+    LEVEL,
+    MAX_CURVE,
+    MAX_ITEMS,
+    MAX_POINTS,
+    items,
+    number,
+    positive,
+    short,
+    text,
+    thin,
+)
 
 MAX_LEFT_OUT = 48
 MAX_KNOTS = 256
@@ -58,9 +69,10 @@ def beside(report: Report) -> Beside | None:
         return None
     places = [i for *_, i in drawable(report)]
     columns = {text(report.axis): tuple(positive(report.points[i][0]) for i in places)}
-    for name, values in items(found.counts):
-        if name in AXES and isinstance(values, tuple) and len(values) == len(report.points):
-            columns[name] = tuple(_count(values[i]) for i in places)
+    for name, _ in items(found.counts):
+        column = _column(report, name, places) if name in AXES else None
+        if column is not None:
+            columns[name] = column
     rates: tuple[float | None, ...] = ()
     if isinstance(found.rates, tuple) and len(found.rates) == len(report.points):
         rates = tuple(_count(found.rates[i]) for i in places)
@@ -83,6 +95,14 @@ def beside(report: Report) -> Beside | None:
         density=positive(found.density),
         left_out=tuple(left_out),
     )
+
+
+def _column(report: Report, name: str, places: Sequence[int]) -> tuple[float | None, ...] | None:
+    """What a run had used of one thing at these of its points; None where it was not counted."""
+    values = None if report.history is None else dict(items(report.history.counts)).get(name)
+    if not isinstance(values, tuple) or len(values) != len(report.points):
+        return None
+    return tuple(_count(values[i]) for i in places)
 
 
 def _count(value: Any) -> float | None:
@@ -121,30 +141,29 @@ def _place(known: Sequence[tuple[float, float]], x: float, goes_on: bool) -> flo
     return math.exp((1 - share) * math.log(ya) + share * math.log(yb))
 
 
-def moved(report: Report, axis: str, found: Beside) -> Report:
-    """The report with all that lies along its axis moved to another one.
+def moved(report: Report, axis: str) -> Report:
+    """The report with all that lies along its axis moved to another one; of its points as many as are drawn.
 
     Args:
         report: The report.
         axis: The other axis, a key of `foretrain.axes.AXES`.
-        found: What stands beside its points that are positive and finite, in ascending order.
 
     Returns:
         The report; what has no place on the other axis is left out.
     """
-    own, other = found.columns[text(report.axis)], found.columns.get(axis)
-    points = [(x, y) for x, y, _ in drawable(report)]
-    if other is None or len(other) != len(points):
+    drawn = drawable(report)
+    found = None if report.history is None else _column(report, axis, [i for *_, i in drawn])
+    if found is None:
         return replace(report, axis=axis, points=(), curve=None, projections=(), regions=None, best=None)
 
-    known = [(a, b) for a, b in zip(own, other, strict=True) if a and b]
+    known = [(x, at) for (x, *_), at in zip(drawn, found, strict=True) if at]
 
     def place(x: Any) -> float | None:
         amount = positive(x)
         return None if amount is None else _place(known, amount, axis not in SATURATES)
 
     kept: dict[float, float] = {}
-    for at, (_, y) in zip(other, points, strict=True):
+    for (_, y, _), at in thin(list(zip(drawn, found, strict=True)), MAX_POINTS):
         if at:
             kept[at] = y  # of several measurements at one place the newest, as where the runs are fitted
     projections = [(item, place(item.data)) for item in report.projections[:MAX_ITEMS]]
@@ -155,12 +174,13 @@ def moved(report: Report, axis: str, found: Beside) -> Report:
     best = report.best
     if best is not None:
         best = None if (at := place(best.data)) is None else replace(best, data=at)
+    planned = positive(dict(items(report.history.planned)).get(axis)) if report.history else None
     return replace(
         report,
         axis=axis,
         points=tuple(sorted(kept.items())),
-        planned=found.planned.get(axis) or place(report.planned),
-        curve=None if report.curve is None else _moved_band(report.curve, [place(x) for x in report.curve.x]),
+        planned=planned or place(report.planned),
+        curve=None if report.curve is None else _moved_band(report.curve, place),
         projections=tuple(replace(item, data=at) for item, at in projections if at is not None),
         regions=regions,
         best=best,
@@ -169,17 +189,19 @@ def moved(report: Report, axis: str, found: Beside) -> Report:
     )
 
 
-def _moved_band(band: Band, places: list[float | None]) -> Band:
-    kept = [i for i, at in enumerate(places) if at is not None]
+def _moved_band(band: Band, place: Callable[[Any], float | None]) -> Band:
+    """A band of as many places as are drawn, moved; those without a place on the other axis are left out."""
+    drawn = thin(range(len(band.x)), MAX_CURVE)
+    places = {i: at for i, at in ((i, place(band.x[i])) for i in drawn) if at is not None}
 
     def only(values: Any) -> tuple[Any, ...]:
-        return tuple(values[i] for i in kept if i < len(values)) if isinstance(values, tuple) else ()
+        return tuple(values[i] for i in places if i < len(values)) if isinstance(values, tuple) else ()
 
     return Band(
-        x=tuple(float(places[i] or 0.0) for i in kept),
+        x=tuple(places.values()),
         median=only(band.median),
-        lower={level: only(values) for level, values in band.lower.items()},
-        upper={level: only(values) for level, values in band.upper.items()},
+        lower={level: only(values) for level, values in band.lower.items() if level == LEVEL},
+        upper={level: only(values) for level, values in band.upper.items() if level == LEVEL},
     )
 
 

@@ -8,6 +8,9 @@ from typing import Any
 
 MAX_TEXT = 400
 MAX_ITEMS = 24  # doubts, flags, projections, parameters of one run
+MAX_POINTS = 60  # points of a run on the page: more cannot be told apart on a log axis
+MAX_CURVE = 64  # grid of a curve on the page, including what the band needs to look smooth
+LEVEL = "0.9"  # the interval that the page draws and names
 
 
 def thin(values: Sequence[Any], limit: int) -> list[Any]:
@@ -30,6 +33,8 @@ def text(value: Any) -> str:
 
 def number(value: Any) -> float | None:
     """The value if it is a finite number, else None."""
+    if type(value) is float:  # nearly all are, and there are many
+        return value if math.isfinite(value) else None
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
@@ -40,6 +45,8 @@ def number(value: Any) -> float | None:
 
 def positive(value: Any) -> float | None:
     """The value if log axes can show it, else None."""
+    if type(value) is float:
+        return value if 0.0 < value < math.inf else None
     finite = number(value)
     return finite if finite is not None and finite > 0 else None
 

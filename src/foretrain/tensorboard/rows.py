@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from foretrain.findings import KINDS, Entering
 from foretrain.report import Band, CurveRegions, NamedProjection, Report
 from foretrain.tensorboard.beside import Beside, beside, counted, drawable, moved
-from foretrain.tensorboard.plain import MAX_ITEMS, items, number, positive, short, text, thin
+from foretrain.tensorboard.plain import (
+    LEVEL,
+    MAX_CURVE,
+    MAX_ITEMS,
+    MAX_POINTS,
+    items,
+    number,
+    positive,
+    short,
+    text,
+    thin,
+)
 from foretrain.tensorboard.words import amount, headline, notes, unit
 
-LEVEL = "0.9"  # the interval that the page draws and names
-MAX_POINTS = 60  # points of a run on the page: more cannot be told apart on a log axis
-MAX_CURVE = 64  # grid of a curve on the page, including what the band needs to look smooth
 REGIONS = {"small_data": "small data", "power_law": "power law", "irreducible": "irreducible"}
 
 
@@ -27,7 +35,7 @@ class Entry:
         run: Name of the run, as TensorBoard lists it.
         study: Name of the study.
         axis: Name of the data axis.
-        row: What the page shows of the run, as plain JSON values.
+        row: What the page shows of the run besides what it draws, as plain JSON values.
         points: The points used, (data seen, error), positive and finite.
         params: Trainable parameters; None where unknown.
         conventions: How things were counted.
@@ -55,12 +63,44 @@ class Entry:
     entering: Entering | None = None
     report: Report | None = field(default=None, repr=False)
     counted: tuple[str, ...] = ()
-    _along: dict[str, Entry] = field(default_factory=dict, repr=False, compare=False)
+
+    @cached_property
+    def _along(self) -> dict[str, Entry]:
+        return {}
+
+    @cached_property
+    def _shown(self) -> dict[int, dict[str, Any]]:
+        return {}
 
     @cached_property
     def beside(self) -> Beside | None:
         """What stands beside the points; None where the report does not tell it. Of most runs nobody asks."""
         return None if self.report is None else beside(self.report)
+
+    @cached_property
+    def curve(self) -> dict[str, Any] | None:
+        """The run's law with the interval that the page draws; None where there is none to draw."""
+        return None if self.report is None else band(self.report.curve)
+
+    def shown(self, limit: int = MAX_POINTS) -> dict[str, Any]:
+        """The row with the points and the law as the page draws them.
+
+        Args:
+            limit: How many points, and points of the law, are drawn at most.
+        """
+        if limit not in self._shown:
+            curve = (
+                None
+                if self.report is None
+                else band(self.report.curve, limit if limit < MAX_POINTS else MAX_CURVE)
+            )
+            self._shown.clear()  # another limit: the number of runs has changed
+            self._shown[limit] = {
+                **self.row,
+                "points": [[short(x), short(y)] for x, y in thin(self.points, limit)],
+                "curve": curve,
+            }
+        return self._shown[limit]
 
     def along(self, axis: str) -> Entry:
         """The same run with all that lies along its data axis moved to another one, as far as it was counted.
@@ -70,8 +110,7 @@ class Entry:
         if axis == self.axis:
             return self
         if axis not in self._along and self.report is not None:
-            there = moved(self.report, axis, self.beside or Beside({self.axis: ()}))
-            self._along[axis] = replace(self, row=entry(self.run, there).row)
+            self._along[axis] = entry(self.run, moved(self.report, axis))
         return self._along.get(axis, self)
 
 
@@ -104,8 +143,6 @@ def entry(run: str, report: Report) -> Entry:
         "track": track(report),
         "regions": regions(report.regions, points, unit(text(report.axis))),
         "excluded": [[text(reason), short(number(n))] for reason, n in items(report.excluded)],
-        "points": [[short(x), short(y)] for x, y in thin(points, MAX_POINTS)],
-        "curve": band(report.curve),
         "projections": sorted(projections, key=lambda item: item["data"]),
         "laws": [
             {
@@ -212,13 +249,13 @@ def projection(item: NamedProjection) -> dict[str, Any] | None:
     }
 
 
-def band(band: Band | None) -> dict[str, Any] | None:
+def band(band: Band | None, limit: int = MAX_CURVE) -> dict[str, Any] | None:
     """The band's rows that can be drawn on log axes; null where an end of the interval cannot."""
     if band is None:
         return None
     blank = (None,) * len(band.x)
     lower, upper = band.lower.get(LEVEL, blank), band.upper.get(LEVEL, blank)
-    drawn = thin(list(zip(band.x, band.median, lower, upper, strict=False)), MAX_CURVE)
+    drawn = thin(list(zip(band.x, band.median, lower, upper, strict=False)), limit)
     rows: list[tuple[Any, ...]] = [tuple(short(positive(value)) for value in row) for row in drawn]
     rows = sorted((row for row in rows if row[0] is not None and row[1] is not None), key=lambda row: row[0])
     if len(rows) < 2:

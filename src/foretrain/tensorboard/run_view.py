@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from foretrain.tensorboard.beside import marks, place_on
-from foretrain.tensorboard.plain import MAX_ITEMS, items, number, positive, short, text, thin
-from foretrain.tensorboard.rows import LEVEL, Entry
+from foretrain.tensorboard.plain import LEVEL, MAX_ITEMS, items, number, positive, short, text, thin
+from foretrain.tensorboard.rows import Entry
 from foretrain.tensorboard.words import unit
 
 MAX_RUN_POINTS = 256
@@ -52,7 +52,7 @@ def run_view(item: Entry, scalars: Series, metric: str) -> dict[str, Any]:
 
 def residuals(item: Entry) -> list[list[float | None]]:
     """How far each point lies from the run's law: x and ln(error / law), where the law is drawn."""
-    curve = item.row["curve"]
+    curve = item.curve
     if curve is None:
         return []
     found = []

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from foretrain.axes import AXES
 from foretrain.findings import record_line
 from foretrain.report import JointReport
-from foretrain.tensorboard.plain import MAX_ITEMS, items, number, positive, short, text, thin
-from foretrain.tensorboard.rows import MAX_POINTS, Entry, band, projection
+from foretrain.tensorboard.plain import MAX_ITEMS, MAX_POINTS, items, number, positive, short, text
+from foretrain.tensorboard.rows import Entry, band, projection
 from foretrain.tensorboard.words import amount, between, figure, unit
 
 if TYPE_CHECKING:
@@ -76,12 +76,6 @@ def runs_view(
     if along != axis:
         entries = [item.along(along) for item in entries]
     limit = max(12, min(MAX_POINTS, _DRAWN // max(1, len(entries))))
-    rows = [item.row for item in entries]
-    if limit < MAX_POINTS:
-        rows = [
-            {**row, "points": thin(row["points"], limit), "curve": _thin_band(row["curve"], limit)}
-            for row in rows
-        ]
     unflagged = [item for item in entries if not item.flagged] or list(entries)
     good = [item for item in unflagged if item.row["status"] not in NO_LAW] or unflagged
     default = max(good, key=lambda item: (item.params or 0.0, len(item.points)), default=None)
@@ -93,7 +87,7 @@ def runs_view(
         "axis_labels": [[name, unit(name)] for name in selection["axes"]],
         "along": along,
         "along_labels": [[name, unit(name)] for name in choices],
-        "runs": rows,
+        "runs": [item.shown(limit) for item in entries],
         "default_run": None if default is None else default.run,
         "track": record_line(*map(sum, zip(*(_track(item) for item in entries), strict=True)))
         if entries
@@ -234,7 +228,7 @@ def value_at(entry: Entry, x: float) -> tuple[float, bool] | None:
     points = entry.points
     if points and points[0][0] <= x <= points[-1][0] * (1 + 1e-6):
         return _interpolate(points, x), True
-    curve = entry.row["curve"]
+    curve = entry.curve
     if curve is not None and curve["x"][0] <= x <= curve["x"][-1]:
         return _interpolate(tuple(zip(curve["x"], curve["median"], strict=True)), x), False
     return None
@@ -286,10 +280,6 @@ def _law_headline(view: dict[str, Any], metric: str) -> str:
         f"A model of {amount(item['params'])} parameters is projected to reach {metric} "
         f"{figure(item['median'])}{between(item)}."
     )
-
-
-def _thin_band(band: dict[str, Any] | None, limit: int) -> dict[str, Any] | None:
-    return None if band is None else {name: thin(values, limit) for name, values in band.items()}
 
 
 def _most_common(counts: Counter[str]) -> str | None:
