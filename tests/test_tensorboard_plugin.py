@@ -32,7 +32,8 @@ from foretrain.report import JointReport, Report
 from foretrain.tensorboard import summary
 from foretrain.tensorboard.loader import ScalingLoader
 from foretrain.tensorboard.metadata import report_tag
-from foretrain.tensorboard.plugin import ScalingPlugin
+from foretrain.tensorboard.once import Once
+from foretrain.tensorboard.plugin import FOLDER, ScalingPlugin
 from foretrain.tensorboard.rows import Entry
 from tab_demo import demo
 
@@ -46,6 +47,7 @@ HOSTILE = [
     "n" * 200,
 ]
 BASE = "/data/plugin/foretrain"
+FILES = ("index.js", "chart.js", "style.css")
 
 
 def write(directory: Path, *texts: str, metric: str = "val_loss") -> None:
@@ -229,26 +231,41 @@ def test_a_law_that_fails_leaves_the_runs_on_the_page(
     assert "could not be fitted" in caplog.text
 
 
-@pytest.mark.parametrize(("name", "kind"), [("/index.js", "text/javascript"), ("/style.css", "text/css")])
+@pytest.mark.parametrize(("name", "kind"), [("index.js", "text/javascript"), ("style.css", "text/css")])
 def test_the_pages_files(client: Client, name: str, kind: str) -> None:
-    answer = client.get(BASE + name)
+    answer = client.get(f"{BASE}{FOLDER}/{name}")
     assert answer.status_code == 200
     assert answer.mimetype == kind
     assert len(answer.data) > 1000
-    head = client.head(BASE + name)
+    assert answer.cache_control.max_age == 365 * 24 * 3600, "its address changes when it does"
+    head = client.head(f"{BASE}{FOLDER}/{name}")
     assert (head.status_code, head.data) == (200, b"")
+
+
+def test_tensorboard_opens_the_tab_with_the_files_of_this_version(client: Client) -> None:
+    entry = client.get("/data/plugin_entry.html?name=foretrain").text
+    assert f'import(".{FOLDER}/index.js")' in entry
+    assert re.fullmatch("/[0-9a-f]{12}", FOLDER)
+    assert client.get("/data/plugins_listing").json["foretrain"]["enabled"]
 
 
 @pytest.mark.parametrize(
     "path",
     [
         "/../plugin.py",
+        "/index.js",
         "/static/index.js",
+        f"{FOLDER}/../plugin.py",
+        f"{FOLDER}/%2e%2e/plugin.py",
+        f"{FOLDER}/..%2f..%2fplugin.py",
+        f"{FOLDER}/../../../../../../../../etc/passwd",
+        f"{FOLDER}/",
+        "/000000000000/index.js",
         "/%2e%2e/plugin.py",
         "/..%2fplugin.py",
-        "/index.js/../../loader.py",
+        f"{FOLDER}/index.js/../../loader.py",
         "//etc/passwd",
-        "/index.js%00.css",
+        f"{FOLDER}/index.js%00.css",
         "/",
     ],
 )
@@ -261,13 +278,13 @@ def test_every_module_that_the_page_imports_is_served_and_no_other(client: Clien
     while wanted - seen:
         name = min(wanted - seen)
         seen.add(name)
-        answer = client.get(f"{BASE}/{name}")
+        answer = client.get(f"{BASE}{FOLDER}/{name}")
         assert (answer.status_code, answer.mimetype) == (200, "text/javascript"), name
         wanted |= set(re.findall(r"^(?:import|export) [^;]*'\./([\w.]+)';", answer.text, re.MULTILINE))
     static = Path(summary.__file__).parent / "static"
     assert seen == {path.name for path in static.glob("*.js")}
     # All are named in the first one, so that the browser asks for them at once.
-    first = client.get(f"{BASE}/index.js").text
+    first = client.get(f"{BASE}{FOLDER}/index.js").text
     assert set(re.findall(r"'\./([\w.]+)';", first)) == seen - {"index.js"}
 
 
@@ -321,7 +338,7 @@ def test_a_frontier_that_fails_is_a_sentence(
 
 
 @pytest.mark.parametrize(
-    "path", ["/runs", "/law", "/frontier", "/answer", "/run", "/index.js", "/chart.js", "/style.css"]
+    "path", ["/runs", "/law", "/frontier", "/answer", "/run", *(f"{FOLDER}/{n}" for n in FILES)]
 )
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
 def test_only_reading_is_answered(client: Client, path: str, method: str) -> None:
@@ -332,7 +349,14 @@ def test_only_reading_is_answered(client: Client, path: str, method: str) -> Non
 
 def test_tensorboard_finds_nothing_to_warn_of(client: Client, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        for path in ("/runs", "/index.js", "/style.css", "/law", "/frontier", "/answer", "/run"):
+        for path in (
+            "/runs",
+            *(f"{FOLDER}/{name}" for name in FILES),
+            "/law",
+            "/frontier",
+            "/answer",
+            "/run",
+        ):
             client.get(BASE + path)
     assert "3.0" not in caplog.text  # how the security validator words what it will refuse one day
 
@@ -408,6 +432,33 @@ def test_a_provider_that_fails_gives_one_plain_sentence(caplog: pytest.LogCaptur
     assert answer.mimetype == "text/plain"
     assert "Traceback" not in answer.text
     assert "AttributeError" in caplog.text
+
+
+def test_what_failed_once_is_tried_again() -> None:
+    once, calls = Once(2, 1), []
+
+    def make() -> int:
+        calls.append(1)
+        if len(calls) == 1:
+            raise OSError("gone for a moment")
+        return len(calls)
+
+    with pytest.raises(OSError, match="gone for a moment"):
+        once.get("a", make)
+    assert [once.get("a", make), once.get("a", make)] == [2, 2]
+
+
+def test_the_list_of_runs_is_made_anew_when_a_run_has_moved_on() -> None:
+    data = FakeData({"a": demo.demo_report(20_000).to_json()})
+    plugin = ScalingPlugin(base_plugin.TBContext(data_provider=data))
+    ask = Client(plugin.get_plugin_apps()["/runs"])
+    first = ask.get("/runs").json
+    assert ask.get("/runs").json == first
+    data.step, data.texts["a"] = 2, demo.demo_report(20_000, seen=9000.0).to_json()
+    moved = ask.get("/runs").json
+    assert moved["version"] != first["version"]
+    assert moved["runs"][0]["data"] == pytest.approx(9000.0)
+    assert ask.get("/runs?along=tokens").json["data_label"] == "tokens seen"
 
 
 def test_an_entry_that_cannot_be_made_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,6 +40,9 @@ class Once:
                 with self._working:
                     answer.set_result(make())
             except BaseException as error:  # whoever waits for it must not wait for ever
+                with self._lock:
+                    if self._kept.get(key) is answer:
+                        del self._kept[key]  # the next one tries again
                 answer.set_exception(error)
                 raise
         return answer.result()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -18,7 +19,7 @@ from foretrain.tensorboard.once import Once
 from foretrain.tensorboard.reading import MAX_RUNS, Look, Runs
 from foretrain.tensorboard.run_view import run_view
 from foretrain.tensorboard.view import law_curves, law_view, runs_view
-from foretrain.tensorboard.web import file_route, json_route
+from foretrain.tensorboard.web import as_json, file_route, json_route
 
 if TYPE_CHECKING:
     from foretrain.analysis import RunCurve
@@ -26,12 +27,20 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _ANSWERS_KEPT = 24
+_LISTS_KEPT = 4  # of the runs, as JSON: megabytes each with a thousand runs
 _FITS_AT_ONCE = 2  # a law of many runs takes seconds, and one of few should not wait for it
 _STATIC = Path(__file__).parent / "static"
-_FILES = {
-    "/style.css": "text/css",
-    **{f"/{name}.js": "text/javascript" for name in sorted(path.stem for path in _STATIC.glob("*.js"))},
-}
+_TYPES = {".css": "text/css", ".js": "text/javascript"}
+_FILES = sorted(path for path in _STATIC.iterdir() if path.suffix in _TYPES)
+
+
+def _version() -> str:
+    """What changes whenever one of the page's files does, so that a browser may keep them."""
+    return hashlib.sha256(b"".join(path.read_bytes() for path in _FILES)).hexdigest()[:12]
+
+
+FOLDER = f"/{_version()}"
+"""Folder of the page's files, in the addresses of the plugin."""
 
 
 class ScalingPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
@@ -45,6 +54,7 @@ class ScalingPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
     def __init__(self, context: base_plugin.TBContext) -> None:
         self._runs = Runs(context.data_provider)
         self._answers = Once(_ANSWERS_KEPT, _FITS_AT_ONCE)
+        self._told = Once(_LISTS_KEPT, 1)
 
     def is_active(self) -> bool:
         """False: TensorBoard itself shows the tab as soon as an event carries our plugin's name."""
@@ -56,7 +66,7 @@ class ScalingPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
 
     def frontend_metadata(self) -> base_plugin.FrontendMetadata:
         """How TensorBoard shows the tab."""
-        return base_plugin.FrontendMetadata(es_module_path="/index.js", tab_name=TAB_NAME)
+        return base_plugin.FrontendMetadata(es_module_path=f"{FOLDER}/index.js", tab_name=TAB_NAME)
 
     def get_plugin_apps(self) -> dict[str, Callable[..., Any]]:
         """The routes. Files come from an exact table, so there is no path to escape from."""
@@ -67,8 +77,8 @@ class ScalingPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
             "/answer": json_route(self._answer_route),
             "/run": json_route(self._run_route),
         }
-        for name, content_type in _FILES.items():
-            apps[name] = file_route(_STATIC / name.lstrip("/"), content_type)
+        for path in _FILES:
+            apps[f"{FOLDER}/{path.name}"] = file_route(path, _TYPES[path.suffix])
         return apps
 
     def runs_impl(
@@ -92,16 +102,7 @@ class ScalingPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
             along: Name of the axis that the runs are drawn along; `axis` if None or not counted.
         """
         look = self._runs.look(ctx, experiment, metric=metric, study=study, axis=axis)
-        if look is None:
-            return {"metric": None, "metrics": [], "runs": [], "version": "", "hidden": 0}
-        view = runs_view(
-            look.entries,
-            metric=look.metric,
-            selection=look.selection,
-            unreadable=look.unreadable,
-            along=along,
-        )
-        return {**view, "metrics": look.metrics, "hidden": look.hidden, "version": look.version}
+        return _no_runs() if look is None else _runs(look, along)
 
     def law_impl(
         self, ctx: Any, experiment: str, *, exclude: Iterable[int] = (), version: str = "", **selection: Any
@@ -188,8 +189,15 @@ class ScalingPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
 
         return self._answers.get(key, find), key
 
-    def _runs_route(self, request: wrappers.Request) -> dict[str, Any]:
-        return self.runs_impl(*_place(request), **_selection(request), along=request.args.get("along"))
+    def _runs_route(self, request: wrappers.Request) -> str:
+        ctx, experiment = _place(request)
+        look = self._runs.look(ctx, experiment, **_selection(request))
+        if look is None:
+            return as_json(_no_runs())
+        along = request.args.get("along", "")[:40]
+        key = ("runs", experiment, *look.key, len(look.entries), len(look.unreadable), along)
+        told: str = self._told.get(key, lambda: as_json(_runs(look, along)))
+        return told
 
     def _law_route(self, request: wrappers.Request) -> dict[str, Any]:
         return self.law_impl(*_place(request), **_listing(request))
@@ -203,6 +211,21 @@ class ScalingPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
 
     def _run_route(self, request: wrappers.Request) -> dict[str, Any]:
         return self.run_impl(*_place(request), request.args.get("run", ""), **_selection(request))
+
+
+def _no_runs() -> dict[str, Any]:
+    return {"metric": None, "metrics": [], "runs": [], "version": "", "hidden": 0}
+
+
+def _runs(look: Look, along: str | None) -> dict[str, Any]:
+    view = runs_view(
+        look.entries,
+        metric=look.metric,
+        selection=look.selection,
+        unreadable=look.unreadable,
+        along=along,
+    )
+    return {**view, "metrics": look.metrics, "hidden": look.hidden, "version": look.version}
 
 
 def _fit(curves: list[RunCurve]) -> JointReport:

@@ -40,7 +40,8 @@ let stale = false, typing = 0;
 
 // ---------------------------------------------------------------- what happens
 
-async function load() {
+/** @param {Promise<any>|null} styled until when nothing can be drawn */
+async function load(styled = null) {
   if (window.innerHeight === 0) { // another tab is in front: TensorBoard keeps this frame, so idle
     stale = true;
     return;
@@ -48,6 +49,7 @@ async function load() {
   stale = false;
   part.get('page').setAttribute('aria-busy', 'true');
   if (!await askRuns()) return;
+  await styled;
   part.get('page').setAttribute('aria-busy', 'false');
   refresh();
 }
@@ -276,9 +278,11 @@ export async function render() {
     const styled = new Promise((done) => { style.onload = style.onerror = done; });
     document.head.append(style);
     theme();
-    await styled;
-    document.body.replaceChildren(build());
+    const page = build();
     follow();
+    const loaded = load(styled);
+    await styled;
+    document.body.replaceChildren(page);
     let width = -1;
     new ResizeObserver(([entry]) => {
       if (Math.abs(entry.contentRect.width - width) < 1) return;
@@ -289,7 +293,7 @@ export async function render() {
     window.addEventListener('resize', () => { if (stale && window.innerHeight) load(); });
     window.addEventListener('hashchange', () => { follow(); load(); });
     listen();
-    await load();
+    await loaded;
   } catch (error) { // else TensorBoard would show an empty frame
     document.body.textContent = `The Scaling tab failed: ${/** @type {any} */ (error).message}`;
   }

@@ -13,7 +13,7 @@ const last = new Map();
 
 /** @param {string} route @param {Record<string, any>} query */
 async function ask(route, query) {
-  const url = new URL(`./${route}`, import.meta.url);
+  const url = new URL(`../${route}`, import.meta.url); // this file's folder is its version
   for (const [name, text] of Object.entries(query)) if (text !== null && text !== undefined) url.searchParams.set(name, text);
   const response = await fetch(url);
   if (!response.ok) throw new Error(await response.text());
