@@ -178,6 +178,8 @@ MAY_IMPORT = {
         "regions",
     },
     "hestness_target": {"hestness", "hestness_law"},
+    "error_sources": {"hestness_law", "inputs", "laws"},
+    "timescale": {"fitting", "hestness_law", "inputs", "laws", "observation"},
     "lightning": {
         "shards",
         *(
@@ -232,7 +234,7 @@ MAY_IMPORT = {
 }
 """Modules, without the leading `foretrain.`; the packages of `WHOLE` have one row for all theirs."""
 
-WHOLE = ("cli", "decisions", "flagging", "importers", "laws", "lightning")
+WHOLE = ("cli", "decisions", "flagging", "importers", "error_sources", "laws", "lightning", "timescale")
 
 FRAMEWORKS = {
     "torch": ("lightning",),
