@@ -50,7 +50,7 @@ MAY_IMPORT = {
     "frontier": set(),
     "decisions": {
         *("axes", "comparison", "conventions", "entering", "family", "family_model", "frontier", "inputs"),
-        *("laws", "observation", "points", "projection", "repeated", "repeats", "status"),
+        *("laws", "observation", "points", "projection", "repeated", "repeats", "run_flags", "status"),
     },
     "resampling": {"laws", "fitting", "resampling_checks", "resampling_curve", "resampling_joint"},
     "resampling_checks": {"laws"},
@@ -78,7 +78,8 @@ MAY_IMPORT = {
     "repeats": {"axes", "findings", "laws", "observation", "repeated", "uncertainty"},
     "course": {"annealing", "axes", "laws", "observation", "points", "run_curve", "schedule"},
     "survey": {"comparison", "conventions", "laws", "observation"},
-    "earlier": {"comparison", "course", "observation", "points", "report", "survey"},
+    "run_flags": {"annealing", "conventions", "flagging", "flags", "observation", "schedule"},
+    "earlier": {"comparison", "course", "observation", "points", "report", "run_flags", "survey"},
     "forecaster": {
         *("annealing", "doubts", "family_model", "laws", "projection", "run_curve", "run_model", "status"),
         "uncertainty",
@@ -154,7 +155,7 @@ MAY_IMPORT = {
     },
     "cli": {
         *("", "axes", "analysis", "comparison", "conventions", "course", "decisions", "entering", "findings"),
-        *("fitting", "flagging", "flags"),
+        *("fitting", "flags", "run_flags"),
         *("frontier", "importers", "laws", "merging", "mirror", "observation", "overview", "points"),
         "reader",
         *(

@@ -9,6 +9,7 @@ from foretrain.axes import Counts
 from foretrain.decisions import from_study, study_points
 from foretrain.observation import Observation, RunInfo, RunRecord
 from foretrain.repeated import effective_data
+from foretrain.run_flags import FlagBook
 from foretrain.schedule import Schedule
 from foretrain.status import FitStatus
 
@@ -151,6 +152,39 @@ def test_a_run_off_the_curve_is_left_out():
     assert reasons(study_points(runs, "val_loss")) == {"bad": "it lies off the curve of the others"}
 
 
+def dense(n, change=lambda step, value: value):
+    """A run as above with a validation every 20 steps."""
+    record, rng = run(f"{n:g}", n, 2000), np.random.default_rng(int(n))
+    at = np.arange(20, 2001, 20)
+    told = np.interp(at, *zip(*((o.counts.steps, o.value) for o in record.observations), strict=True))
+    last = record.observations[-1]
+    observations = (
+        replace(
+            last, value=float(change(s, y)), counts=replace(last.counts, steps=int(s), samples=BATCH * int(s))
+        )
+        for s, y in zip(at, told * np.exp(rng.normal(0, 2e-3, told.size)), strict=True)
+    )
+    return replace(record, observations=tuple(observations))
+
+
+@pytest.mark.parametrize("kind", ["above_family", "spike"])
+def test_a_flagged_run_is_left_out_but_for_a_spike(kind):
+    stuck = dense(1e6).observations[49].value
+    changes = {
+        "above_family": lambda step, value: value if step <= 1000 else stuck - 1e-7 * step,
+        "spike": lambda step, value: value * (1.5 if step == 1000 else 1.0),
+    }
+    runs = study(*(dense(n) for n in SIZES if n != 1e6), dense(1e6, changes[kind]))
+    flags = FlagBook().flags(runs, "1e+06", "val_loss")
+    assert [flag.kind.value for flag in flags] == [kind]
+    found = study_points(runs, "val_loss")
+    assert ("1e+06" in found.runs) == (kind == "spike")
+    told = {item.run: item.reason for item in found.left_out}
+    assert told == (
+        {} if kind == "spike" else {"1e+06": f"it is flagged: above_family at step {flags[0].step:,}"}
+    )
+
+
 def test_repeated_data_count_as_what_they_are_worth():
     runs = study(*(run(f"n{n:.0e}-{k}", n, k, unique=100_000) for n in SIZES for k in (500, 2000, 8000)))
     points = study_points(runs, "val_loss")
@@ -177,7 +211,9 @@ def test_of_very_many_points_some_enter_evenly():
     runs = study(*(run(f"r{i}", 1e5 * 1.01**i, 500) for i in range(700)))
     points = study_points(runs, "val_loss")
     assert len(points.n) == 600 and "Of 700 points 600 enter" in points.notes[1]
-    assert points.notes[2] == "Of more than 24 runs none is checked for lying off the curve of the others."
+    assert points.notes[2] == (
+        "Of more than 24 runs none is checked for flags, nor for lying off the curve of the others."
+    )
     assert points.n.min() == 1e5 and points.n.max() == pytest.approx(1e5 * 1.01**699, rel=1e-6)
 
 

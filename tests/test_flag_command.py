@@ -24,6 +24,12 @@ def write(root, run):
     store.close()
 
 
+def timed(run, start):
+    """The same run, an hour long."""
+    told = [replace(o, time=start + 3600 * i / 80) for i, o in enumerate(run.observations)]
+    return replace(run, observations=tuple(told))
+
+
 def changed(run, change):
     """The same run, its values after step `AT` changed."""
     told = [replace(o, value=change(o.value)) if o.counts.steps > AT else o for o in run.observations]
@@ -44,8 +50,9 @@ def runs(tmp_path):
         "falls": changed(record("falls", seed=3, every=25), lambda value: 0.9 * value),
         "falls, rates unknown": changed(record("falls, rates unknown", seed=4, every=25), lambda v: 0.9 * v),
     }
-    for name, run in made.items():
-        write(tmp_path, replace(run, schedule=None) if "unknown" in name else run)
+    for number, (name, run) in enumerate(made.items()):
+        # All were under way at once, so that none is an earlier run.
+        write(tmp_path, timed(replace(run, schedule=None) if "unknown" in name else run, 60.0 * number))
     return made
 
 

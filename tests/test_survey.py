@@ -97,9 +97,9 @@ def test_a_run_that_has_changed_is_looked_at_again(study):
     assert after == analyze(longer, question) and after.joint != before.joint
 
 
-def test_a_run_above_thousands_is_flagged(study):
+def test_a_run_above_thousands_is_left_out_and_that_is_said(study):
     worse = [o.__class__(**{**vars(o), "value": o.value * 1.1}) for o in study["r20"].observations]
     study["r20"] = RunRecord(study["r20"].info, tuple(worse), "finished")
     report = analyze(study, Question("r20", "val_loss", "samples"))
-    assert [flag.kind.value for flag in report.flags] == ["above_family"]
+    assert any("where the study's other runs predict" in doubt for doubt in report.doubts)
     assert "r20" not in report.joint.runs

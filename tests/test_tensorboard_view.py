@@ -8,7 +8,7 @@ import math
 
 import pytest
 
-from foretrain.flags import Flag, FlagKind
+from foretrain.flags import Flag, FlagKind, Severity
 from foretrain.report import (
     Band,
     BestValue,
@@ -337,6 +337,10 @@ def test_the_first_run_shown_is_the_largest_that_is_sound() -> None:
     assert view_of(sound, flagged, short)["default_run"] == "sound"
     assert view_of(flagged, short)["default_run"] == "short"
     assert view_of(flagged)["default_run"] == "flagged"
+    assert (sound.row["leaves_out"], flagged.row["leaves_out"]) == (False, True)
+    notice = dataclasses.replace(FLAG, severity=Severity.NOTICE)
+    noticed = entry("noticed", report(params=9.0, flags=(notice,)))
+    assert noticed.row["flags"] and not noticed.row["leaves_out"] and not noticed.flagged
 
 
 def test_many_runs_are_thinned_to_what_a_browser_draws() -> None:

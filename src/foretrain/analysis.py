@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from foretrain.axes import AXES
 from foretrain.comparison import (
+    MAX_CHECKED,
     MAX_CURVES,
     RunCurve,
     comparable,
@@ -18,9 +17,9 @@ from foretrain.comparison import (
     sound_runs,
 )
 from foretrain.earlier import Shelf
-from foretrain.flags import Flag, FlagKind
+from foretrain.flags import Flag
 from foretrain.history import history
-from foretrain.observation import Observation, RunRecord
+from foretrain.observation import RunRecord
 from foretrain.points import run_curve
 from foretrain.question import Question
 from foretrain.report import Report
@@ -29,6 +28,11 @@ from foretrain.status import FitStatus
 
 __all__ = ["Question", "RunCurve", "Shelf", "analyze", "joint_report", "resumed_as"]
 
+OFF_DOUBT = (
+    "The error is {value:.4g} where the study's other runs predict {predicted:.4g} (98 % interval up to "
+    "{upper:.4g}): the run is left out of laws of several runs. Look at its learning rate, its data and its "
+    "labels."
+)
 ONE_SIZE_DOUBT = "One model size only: nothing can be said about larger models."
 
 
@@ -49,7 +53,7 @@ def analyze(runs: Mapping[str, RunRecord], question: Question, shelf: Shelf | No
     shelf = shelf or Shelf()
     record = runs[question.run]
     metric, axis = question.metric, question.axis
-    _, excluded, observations = run_curve(record, metric, axis)
+    _, excluded, _ = run_curve(record, metric, axis)
     own = shelf.curve(record, metric, axis)
     chosen = None
     if len(runs) > MAX_CURVES:
@@ -59,14 +63,18 @@ def analyze(runs: Mapping[str, RunRecord], question: Question, shelf: Shelf | No
     others = comparable(own, known)
     left_out = len(known) - len(others) + (chosen.left_out if chosen else 0)
     resumed = resumed_as([*others, own])
-    others = sound_runs([curve for curve in others if curve.run not in resumed])
+    others = [curve for curve in others if curve.run not in resumed]
+    if len(others) <= MAX_CHECKED:
+        others = [c for c in others if not _left_out(shelf.flags.flags(runs, c.run, metric))]
+    others = sound_runs(others)
     sound = {curve.run for curve in others}
-    flags = _flags(own, observations, others)
+    flags = shelf.flags.flags(runs, question.run, metric)
+    off = off_curve(own, others)
     planned = None if record.info.planned is None else AXES[question.axis].read(record.info.planned)
-    flagged = any(flag.kind is FlagKind.ABOVE_FAMILY for flag in flags)
+    stands_apart = off is not None or _left_out(flags)
     # In one order, and of thousands of runs only those that were chosen: the same for every run that is asked
     # about, so that it is fitted once for all.
-    together = [c for c in curves if c.run in sound or (c.run == question.run and not flagged)]
+    together = [c for c in curves if c.run in sound or (c.run == question.run and not stands_apart)]
     common: dict[str, Any] = {
         "run": question.run,
         "study": record.info.study,
@@ -100,37 +108,14 @@ def analyze(runs: Mapping[str, RunRecord], question: Question, shelf: Shelf | No
         [runs[name] for name in nearest],
         question,
         shelf,
-        family=() if flagged else others,
+        family=() if stands_apart else others,
     )
     if len({curve.params for curve in [*others, own]}) < 2:
         told["doubts"] = (*told["doubts"], ONE_SIZE_DOUBT)
+    if off is not None:
+        told["doubts"] = (*told["doubts"], OFF_DOUBT.format(**off))
     return Report(**{**common, **told})
 
 
-def _flags(
-    own: RunCurve, observations: Sequence[Observation], others: Sequence[RunCurve]
-) -> tuple[Flag, ...]:
-    flags = []
-    bad = next((o for o in observations if not np.isfinite(o.value)), None)
-    if bad is not None:
-        flags.append(
-            Flag(
-                FlagKind.NOT_FINITE,
-                bad.counts.steps,
-                f"{bad.metric} was {bad.value} at step {bad.counts.steps}.",
-            )
-        )
-    evidence = off_curve(own, others)
-    if evidence is not None:
-        step = observations[-1].counts.steps if observations else 0
-        flags.append(
-            Flag(
-                FlagKind.ABOVE_FAMILY,
-                step,
-                f"The error is {evidence['value']:.4g} where the study's other runs predict "
-                f"{evidence['predicted']:.4g} (98 % interval up to {evidence['upper']:.4g}): "
-                "the run is off the curve. Look at its learning rate, its data and its labels.",
-                evidence,
-            )
-        )
-    return tuple(flags)
+def _left_out(flags: Sequence[Flag]) -> bool:
+    return any(flag.leaves_out for flag in flags)

@@ -13,6 +13,7 @@ from foretrain.course import Course, follow
 from foretrain.observation import RunRecord
 from foretrain.points import run_curve
 from foretrain.report import JointReport
+from foretrain.run_flags import FlagBook
 from foretrain.survey import Survey
 
 MOST_EARLIER = 16
@@ -32,8 +33,11 @@ class Shelf:
     """What is kept between analyses of a study's runs.
 
     Courses of finished runs, because they do not change and long runs have many rates; curves of runs that
-    have not changed; what is known of all runs; and the law of the same curves. Reports are the same without.
-    To be used by one thread.
+    have not changed; what is known of all runs; the law of the same curves; and replays of runs that raise
+    flags. Reports are the same without. To be used by one thread.
+
+    Attributes:
+        flags: The replays.
     """
 
     def __init__(self) -> None:
@@ -41,6 +45,7 @@ class Shelf:
         self._curves: OrderedDict[tuple[str, str, str], tuple[RunRecord, RunCurve]] = OrderedDict()
         self._survey: tuple[Mapping[str, RunRecord], str, str, Survey] | None = None
         self._joint: tuple[tuple[RunCurve, ...], dict[str, Any], JointReport] | None = None
+        self.flags = FlagBook()
 
     def curve(self, record: RunRecord, metric: str, axis: str) -> RunCurve:
         """As the first of `run_curve`; the same object as long as the record is."""

@@ -55,6 +55,16 @@ class Flag:
     evidence: dict[str, float] = field(default_factory=dict)
     severity: Severity = Severity.WARNING
 
+    @property
+    def leaves_out(self) -> bool:
+        """Whether a run that carries it enters no law of several runs.
+
+        That is so for a warning or worse about the whole of its error. What a notice says may not be what it
+        seems, and a spike or a value that is not finite is about single validations.
+        """
+        momentary = self.kind in (FlagKind.SPIKE, FlagKind.NOT_FINITE)
+        return self.severity is not Severity.NOTICE and not momentary
+
     def to_json(self) -> dict[str, Any]:
         """The flag as plain JSON values."""
         return {

@@ -8,10 +8,9 @@ from typing import Any
 
 from foretrain.cli.output import console, progress, table, visible, warn
 from foretrain.cli.roots import add_source, choose, read_studies, study_folders
-from foretrain.course import why_unknown
-from foretrain.flagging.replay import flag_run
 from foretrain.flags import Flag
 from foretrain.observation import RunRecord
+from foretrain.run_flags import FALSE_ALARM_RATE, FlagBook
 
 
 def add_parser(commands: Any) -> None:
@@ -21,14 +20,14 @@ def add_parser(commands: Any) -> None:
         help="runs that fell off their predicted curve",
         description="Replays the validations of every run in order and tells the flags that they raise, each "
         "from what was known by then. A run is compared with its own past, through its learning rates where "
-        "they were recorded.",
+        "they were recorded, and with the runs of the study that had finished before it began.",
     )
     add_source(parser, choose=False)
     parser.add_argument("--metric", help="default: the one most runs have")
     parser.add_argument(
         "--false-alarm-rate",
         type=_rate,
-        default=0.01,
+        default=FALSE_ALARM_RATE,
         metavar="SHARE",
         help="share of healthy runs that raise any flag (default: 0.01)",
     )
@@ -47,8 +46,10 @@ def run(args: argparse.Namespace) -> int:
             replayed = [
                 (name, record) for name, record in sorted(study.runs.items()) if metric in record.metrics
             ]
+            book = FlagBook(args.false_alarm_rate)
             for name, record in progress(replayed, "Replaying"):
-                found += [(name, flag) for flag in _replay(record, metric, args.false_alarm_rate)]
+                _count_left_out(record, metric)
+                found += [(name, flag) for flag in book.flags(study.runs, name, metric)]
             if args.json:
                 for name, flag in found:
                     print(json.dumps({"run": name, "metric": metric, **flag.to_json()}))
@@ -63,14 +64,11 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _replay(record: RunRecord, metric: str, rate: float) -> tuple[Flag, ...]:
-    """The flags of one run; values that are zero or negative are left out, and that is said."""
-    told = [o for o in record.observations if o.metric == metric and o.counts.steps > 0]
-    used = [o for o in told if not o.value <= 0]
-    if len(used) < len(told):
-        warn(f"{record.info.run}: {len(told) - len(used)} values that are not positive are not replayed.")
-    lr = record.schedule.rates() if record.schedule is not None and why_unknown(record) is None else None
-    return flag_run([o.counts.steps for o in used], [o.value for o in used], lr, false_alarm_rate=rate)
+def _count_left_out(record: RunRecord, metric: str) -> None:
+    """Says how many values that are zero or negative are left out."""
+    count = sum(o.value <= 0 for o in record.observations if o.metric == metric and o.counts.steps > 0)
+    if count:
+        warn(f"{record.info.run}: {count} values that are not positive are not replayed.")
 
 
 def _rate(text: str) -> float:

@@ -25,6 +25,7 @@ from foretrain.laws.law import Array
 from foretrain.observation import RunRecord
 from foretrain.points import best_value, run_curve, thin, usable
 from foretrain.repeats import data_budget
+from foretrain.run_flags import FlagBook
 
 MOST_POINTS, FEWEST_OF_RUN = 600, 8
 """Points that enter at most; a curve is not thinned below so many, but then some runs are passed over."""
@@ -143,6 +144,8 @@ def study_points(runs: Mapping[str, RunRecord], metric: str, axis: str = "sample
             kept[curve.run] = np.array(thin(x, most))
         elif curve.entering is not None:
             reasons[curve.run] = why_not(curve.entering, kind)
+    if len(kept) <= MAX_CHECKED:
+        _leave_out_flagged(runs, metric, kept, reasons)
     sound = {curve.run for curve in sound_runs([curve for curve in curves if curve.run in kept])}
     for name in kept.keys() - sound:
         reasons[name] = "it lies off the curve of the others"
@@ -154,6 +157,17 @@ def study_points(runs: Mapping[str, RunRecord], metric: str, axis: str = "sample
             f"finish a run. {told}".rstrip()
         )
     return _gathered(runs, metric, axis, curves, kept, kind, reasons)
+
+
+def _leave_out_flagged(
+    runs: Mapping[str, RunRecord], metric: str, kept: dict[str, Array], reasons: dict[str, str]
+) -> None:
+    book = FlagBook()
+    for name in list(kept):
+        found = next((flag for flag in book.flags(runs, name, metric) if flag.leaves_out), None)
+        if found is not None:
+            reasons[name] = f"it is flagged: {found.kind.value} at step {found.step:,}"
+            del kept[name]
 
 
 def _comparable(
@@ -231,7 +245,8 @@ def _gathered(
     n, d, y, seen_of = np.array(rows).T
     if len(kept) > MAX_CHECKED:
         notes.append(
-            f"Of more than {MAX_CHECKED} runs none is checked for lying off the curve of the others."
+            f"Of more than {MAX_CHECKED} runs none is checked for flags, nor for lying off the curve of the "
+            "others."
         )
     unknown = sum(c.run in kept and c.entering is not None and c.entering.rates_unknown for c in curves)
     if unknown:

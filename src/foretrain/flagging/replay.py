@@ -97,7 +97,7 @@ def flag_run(
         if sound.sum() >= 2:
             earlier.append(Curve(curve.path, curve.steps[sound], curve.log_y[sound], curve.peak))
     replay = Replay(run.path, run.peak, earlier, float(false_alarm_rate))
-    places = _places(run)
+    places = places_of(run)
     found: list[Flag] = []
     for k, at in enumerate(run.steps):
         if finite[k]:
@@ -129,6 +129,10 @@ class Replay:
         self._recent: deque[tuple[int, float]] = deque(maxlen=LONGEST + RECENT + 1)
         self._told: set[FlagKind] = set()
         self._finite, self._spike, self._above = True, -SPIKES_APART, 0
+
+    def follow(self, path: RatePath) -> None:
+        """Takes a path that is the same up to the last validation, and known for longer."""
+        self._path = path
 
     def not_finite(self, step: int, value: float) -> list[Flag]:
         """Takes a validation that is NaN or infinite; see `update`."""
@@ -204,7 +208,7 @@ class Replay:
         return [above_family(step, value, off, self._runs, self._ratio)]
 
 
-def _places(run: Curve) -> Array:
+def places_of(run: Curve) -> Array:
     """Log of S, annealing under `MEMORIES` and under `family.MEMORY`, of each validation, shape (n, 4)."""
     place = run.place(run.steps)
     if run.path is None:

@@ -39,7 +39,7 @@ class Entry:
         points: The points used, (data seen, error), positive and finite.
         params: Trainable parameters; None where unknown.
         conventions: How things were counted.
-        flagged: Whether the run carries a flag.
+        flagged: Whether the run carries a flag that leaves it out of laws across the runs.
         kept_as: Name of the run in the records of its study.
         past: The runs that it goes on from by their names there, each with the data seen up to which its
             points are this run's too.
@@ -138,6 +138,7 @@ def entry(run: str, report: Report) -> Entry:
         "status": text(report.status),
         "sentence": text(report.sentence),
         "flags": flags,
+        "leaves_out": any(flag.leaves_out for flag in report.flags),
         "doubts": _doubts(report),
         "notes": notes(report, points, unit(text(report.axis))),
         "track": track(report),
@@ -163,7 +164,7 @@ def entry(run: str, report: Report) -> Entry:
         points=points,
         params=params,
         conventions={text(name): text(value) for name, value in items(report.conventions)},
-        flagged=bool(flags),
+        flagged=any(flag.leaves_out for flag in report.flags),
         kept_as=text(report.run),
         past={text(name): positive(x) or 0.0 for name, x in items(report.past)},
         finished=report.state == "finished",

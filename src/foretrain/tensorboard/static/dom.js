@@ -8,7 +8,7 @@ const SVG = 'http://www.w3.org/2000/svg';
 /** @typedef {{name: string, data: number, median: number, lower: number|null, upper: number|null, kind?: string, params?: number|null}} Projection */
 /** @typedef {{x: number[], median: number[], lower: (number|null)[], upper: (number|null)[]}} Band */
 /** @typedef {{kind: string, severity: string, message: string, step: number|null}} Flag */
-/** @typedef {{name: string, short: string, color: string, index: number, flagged: boolean, params: number|null,
+/** @typedef {{name: string, short: string, color: string, index: number, flagged: boolean, leaves_out: boolean, params: number|null,
  *   data: number|null, last: number|null, state: string, status: string, sentence: string, headline: string,
  *   points: number[][], curve: Band|null, projections: Projection[], flags: Flag[], doubts: string[], notes: string[],
  *   laws: {law: string, weight: number|null, parameters: [string, number|null][]}[], excluded: [string, number][],

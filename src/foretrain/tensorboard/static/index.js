@@ -171,7 +171,7 @@ function show() {
   part.get('count').textContent = `${runs.length === data.runs.length ? '' : `${runs.length} of `}${data.runs.length} run${data.runs.length === 1 ? '' : 's'} · ${data.study ?? ''}`;
   for (const name of Object.keys(VIEWS)) part.get(`view-${name}`).setAttribute('aria-pressed', String(view === name));
   part.get('near').hidden = !['curves', 'run'].includes(view) || !selected || !selected.projections.some((p) => p.kind === 'annealed');
-  part.get('leave').hidden = !['size', 'frontier'].includes(view) || !data.runs.some((/** @type {Run} */ run) => run.flags.length);
+  part.get('leave').hidden = !['size', 'frontier'].includes(view) || !data.runs.some((/** @type {Run} */ run) => run.leaves_out);
   const law = view === 'size' ? answers.law : null;
   part.get('notice').hidden = !(law && law.status !== 'ok');
   part.get('notice').textContent = law ? law.sentence || law.status.replaceAll('_', ' ') : '';

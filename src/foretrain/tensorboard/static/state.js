@@ -46,7 +46,7 @@ export function pickRun(runs) {
 export function leftOut() {
   const kept = new Set(shownRuns().map((run) => run.index));
   return state.data.runs
-    .map((/** @type {Run} */ run, /** @type {number} */ i) => (!kept.has(i) || (state.leaveOut && run.flags.length) ? i : -1))
+    .map((/** @type {Run} */ run, /** @type {number} */ i) => (!kept.has(i) || (state.leaveOut && run.leaves_out) ? i : -1))
     .filter((/** @type {number} */ i) => i >= 0).join(',');
 }
 
