@@ -193,6 +193,8 @@ MAY_IMPORT = {
             "fitter",
             "report",
             "tensorboard.summary",
+            "tensorboard.standard",
+            "tensorboard.picture",
         ),
         *("findings", "url_store", "urls"),
     },
@@ -221,6 +223,8 @@ MAY_IMPORT = {
         "decisions",
         *(f"tensorboard.{name}" for name in ("frontier", "plain", "words")),
     },
+    "tensorboard.standard": {"findings", "report", "tensorboard.summary", "tensorboard.words"},
+    "tensorboard.picture": {"report", "tensorboard.words"},
     "tensorboard.once": set(),
     "tensorboard.web": set(),
     "tensorboard.reading": {

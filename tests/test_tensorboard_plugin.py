@@ -56,7 +56,9 @@ def write(directory: Path, *texts: str, metric: str = "val_loss") -> None:
 
     writer = SummaryWriter(str(directory))
     for step, text in enumerate(texts):
-        writer._get_file_writer().add_summary(summary._summary(Summary(), metric, text.encode()), step)
+        filled = Summary()
+        summary._fill(filled, metric, text.encode())
+        writer._get_file_writer().add_summary(filled, step)
     writer.close()
 
 

@@ -202,19 +202,28 @@ def show(loggers: Iterable[Any], report: Report, step: int, label: str = "") -> 
         step: The step of now.
         label: What follows the metric in the report's tag.
     """
-    try:
-        from foretrain.tensorboard.summary import supports, write_report
-    except ImportError:  # no TensorBoard here, so there is no writer of its kind either
-        return []
+    from foretrain.tensorboard.summary import write_report
 
-    def write(logger: Any) -> None:
+    return serve_writers(loggers, lambda writer: write_report(writer, report, step, label))
+
+
+def serve_writers(loggers: Iterable[Any], service: Callable[[Any], None]) -> list[str]:
+    """Gives the TensorBoard writer of every logger that has one to a service; as `tell`.
+
+    Args:
+        loggers: The Trainer's loggers.
+        service: Takes torch's or tensorboardX's `SummaryWriter`.
+    """
+    from foretrain.tensorboard.summary import supports
+
+    def serve(logger: Any) -> None:
         if not _has_directory(logger):
-            return  # its `experiment` may call a server, which has no use for the report
+            return  # its `experiment` may call a server, which has no use for what we write
         writer = getattr(logger, "experiment", None)
         if supports(writer):
-            write_report(writer, report, step, label)
+            service(writer)
 
-    return _serve(loggers, write)
+    return _serve(loggers, serve)
 
 
 def _serve(loggers: Iterable[Any], service: Callable[[Any], None]) -> list[str]:

@@ -25,12 +25,14 @@ from foretrain.lightning.logging import (
 from foretrain.lightning.own_record import OwnRecord
 from foretrain.lightning.scheme import Names
 from foretrain.lightning.settings import Settings
+from foretrain.lightning.standard import lay_out, sum_up, tabulate
 from foretrain.observation import Observation, RunInfo, ScheduleUpdate
 from foretrain.report import Report
 from foretrain.url_store import Store, UrlStore, open_store
 
 SHOW_SECONDS = 5.0  # at most one report in so many seconds goes into the event file,
 SHOW_SHARE = 0.01  # and in so much of the time since the first: some hundreds in a run, of tens of kilobytes
+DRAW_SECONDS = 60.0  # a picture is drawn of fits that took this long: a machine's first may take seconds
 MAX_STALE = 300  # characters of what went wrong, in a report that fits failed to replace
 
 
@@ -160,6 +162,8 @@ class Session:
             )
             values = dict.fromkeys(names, math.nan) | values
             introduce(trainer.loggers, self._names.prefix, report.axis)
+            logged = dict(zip(values, self._names.of(values), strict=True))
+            yield from lay_out(trainer.loggers, report.metric, logged, values)
         self._step = max(self._step, logging_step(trainer))
         yield from tell(trainer.loggers, self._names.of(values), self._step)
         self._newest = report
@@ -182,6 +186,7 @@ class Session:
             self._shown, self._written = now, self._newest
             self._step = max(self._step, logging_step(trainer))
             yield from show(trainer.loggers, self._newest, self._step, self._names.report)
+            yield from tabulate(trainer.loggers, self._newest, self._step, self._names.prefix)
 
     def show_last(self, trainer: Any, state: str) -> Iterator[str]:
         """Writes the newest report once more, with how the run ended, which no fit could know.
@@ -192,7 +197,10 @@ class Session:
         if self._newest is not None and not self._is_foreign():
             self._step = max(self._step, logging_step(trainer))
             last = replace(self._newest, state=state)
+            prefix, draw = self._names.prefix, time.monotonic() - self._began >= DRAW_SECONDS
             yield from show(trainer.loggers, last, self._step, self._names.report)
+            yield from tabulate(trainer.loggers, last, self._step, prefix)
+            yield from sum_up(trainer.loggers, last, self._step, prefix, draw=draw)
 
     def faults(self) -> dict[str, str]:
         """What does not work and why, by the part that failed."""

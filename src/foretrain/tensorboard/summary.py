@@ -76,13 +76,28 @@ def write_report(writer: Any, report: Report, step: int, label: str = "") -> Non
     text = report.to_json().encode()
     if len(text) > MAX_REPORT_BYTES:
         raise ReportError(f"Expected a report of at most {MAX_REPORT_BYTES} bytes, got {len(text)}.")
+    add_summary(writer, lambda summary: _fill(summary, report.metric + label, text), step)
+
+
+def add_summary(writer: Any, fill: Callable[[Any], None], step: int | None = None) -> None:
+    """Writes a summary into the event file that a writer has open, and flushes it.
+
+    Args:
+        writer: torch's or tensorboardX's `SummaryWriter`: what `supports` accepts.
+        fill: Fills an empty summary, of TensorBoard's or tensorboardX's class.
+        step: Its step; none where it stands for the whole run.
+
+    Raises:
+        ModuleNotFoundError: If neither TensorBoard nor tensorboardX is installed.
+    """
     file_writer = writer._get_file_writer()
     refused: TypeError | None = None
     for module in _SUMMARY_MODULES:
         try:
-            summary = _summary(importlib.import_module(module).Summary(), report.metric + label, text)
+            summary = importlib.import_module(module).Summary()
         except ModuleNotFoundError:
             continue
+        fill(summary)
         try:
             file_writer.add_summary(summary, step)
         except TypeError as error:  # the writer's messages are of the other package
@@ -124,7 +139,8 @@ def replace_report(directory: Path, report: Report) -> None:
     with path.open("wb") as file:
         writer = RecordWriter(file)
         writer.write(Event(wall_time=now, file_version="brain.Event:2").SerializeToString())
-        summary = _summary(Summary(), report.metric, text)
+        summary = Summary()
+        _fill(summary, report.metric, text)
         writer.write(Event(wall_time=now, step=report.step, summary=summary).SerializeToString())
         writer.flush()
     for old in before:
@@ -163,7 +179,7 @@ def _loads(text: str | bytes) -> Any:
         return json.loads(text)
 
 
-def _summary(summary: Any, metric: str, text: bytes) -> Any:
+def _fill(summary: Any, metric: str, text: bytes) -> None:
     value = summary.value.add()
     value.tag = report_tag(metric)
     value.metadata.plugin_data.plugin_name = PLUGIN_NAME
@@ -172,4 +188,3 @@ def _summary(summary: Any, metric: str, text: bytes) -> Any:
     value.tensor.dtype = _DT_STRING
     value.tensor.tensor_shape.SetInParent()  # a scalar
     value.tensor.string_val.append(text)
-    return summary
