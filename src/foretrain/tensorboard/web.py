@@ -33,6 +33,9 @@ def json_route(answer: Callable[[wrappers.Request], dict[str, Any] | str]) -> Ca
     def route(request: wrappers.Request) -> Any:
         if request.method not in ("GET", "HEAD"):
             return _respond(request, "This address only answers GET.", "text/plain", 405)
+        if request.headers.get("Sec-Fetch-Site") == "cross-site":
+            # The page of another site could not read the answer, but have laws fitted.
+            return _respond(request, "This address only answers TensorBoard's own page.", "text/plain", 403)
         try:
             found = answer(request)
             body = found if isinstance(found, str) else as_json(found)
