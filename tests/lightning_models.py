@@ -162,7 +162,7 @@ class FakeFitter:
 
     def __init__(self):
         self.requests, self.closed, self.polls, self._left = [], 0, 0, None
-        self.fault, self.stale = None, False
+        self.fault, self.stale, self.flags = None, False, None
         type(self).made.append(self)
 
     @property
@@ -173,7 +173,7 @@ class FakeFitter:
     def due(self):
         return self._left is not None
 
-    def submit(self, request):
+    def submit(self, request, *, glance=False):
         self.requests.append(request)
         self._left = type(self).delay
 
@@ -185,7 +185,13 @@ class FakeFitter:
         if self._left >= 0:
             return None
         self._left = None
-        return a_report(self.requests[-1], **type(self).changes)
+        report = a_report(self.requests[-1], **type(self).changes)
+        self.flags = report.flags
+        return report
+
+    def poll_flags(self):
+        flags, self.flags = self.flags, None
+        return flags
 
     def wait(self, timeout, *, give_up=None):
         self._left = 0 if self._left is not None else None

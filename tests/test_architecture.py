@@ -145,7 +145,7 @@ MAY_IMPORT = {
         *("reader", "study_executors", "study_job", "study_launch", "study_points", "study_progress", "urls"),
     },
     "process": set(),
-    "fitter": {"process", "report"},
+    "fitter": {"flags", "process", "report"},
     "child": {"observation", "store", "report", "analysis"},
     "study_file": {"study_job", "study_points", "urls"},
     "merging": {"observation", "reader", "record_file", "records"},
@@ -183,7 +183,7 @@ MAY_IMPORT = {
     "cross_validation": {"fitting", "inputs", "laws"},
     "timescale": {"fitting", "hestness_law", "inputs", "laws", "observation"},
     "lightning": {
-        "shards",
+        *("flags", "shards"),
         *(
             "axes",
             "conventions",

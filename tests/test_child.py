@@ -285,6 +285,14 @@ def test_the_real_analysis_is_asked_and_loads_no_framework(tmp_path):
     assert report is not None, fitter.fault
     assert (report.run, report.step, len(report.points)) == ("a", 20, 20)
     assert report.curve is not None
+    store.append(Observation("a", "val_loss", float("nan"), Counts(samples=2100, steps=21)))
+    fitter.submit({"study_dir": str(store.study_dir), "run": "a", "question": {"run": "a"}}, glance=True)
+    end, flags = time.monotonic() + LONG, None
+    while flags in (None, ()) and time.monotonic() < end:
+        assert fitter.poll() is None, "it rests from the fit"
+        flags = fitter.poll_flags()
+        time.sleep(0.01)
+    assert [(flag.kind.value, flag.step) for flag in flags] == [("nan", 21)]
     mapped = Path(f"/proc/{fitter._child._process.pid}/maps").read_text()
     assert "scipy" in mapped and "torch" not in mapped
     fitter.close()

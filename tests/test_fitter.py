@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from foretrain.fitter import _BOOTSTRAP, BackgroundFitter
+from foretrain.flags import Flag, FlagKind
 from foretrain.process import ChildError, ChildProcess
 from foretrain.report import Report
 from processes import count_starts
@@ -397,6 +398,74 @@ def test_without_rests_answers_follow_at_once(fitter):
     for step in range(3):
         each.submit({"step": step})
         assert polled(each).step == step
+
+
+FLAG = Flag(FlagKind.SPIKE, 3, "It is a spike.", {"score": 9.0})
+GLANCING = """
+def glanced(r, **more):
+    print(json.dumps({"id": r["id"], **{"seconds": 0.0}, **more}), flush=True)
+for r in requests:
+    if r.get("glance"):
+        {glance}
+    else:
+        answer(r, seconds=1000.0)
+"""
+TOLD = f"glanced(r, flags=[{FLAG.to_json()!r}])"
+
+
+def flags_of(fitter, seconds=LONG):
+    """Waits for flags; None where none came."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        assert fitter.poll() is None, "it rests"
+        if (flags := fitter.poll_flags()) is not None:
+            return flags
+        time.sleep(0.01)
+    return None
+
+
+def rests(fitter, glance, **options):
+    """A fitter whose child rests after its first fit, and answers to glances as told."""
+    each = fitter(GLANCING.replace("{glance}", glance), share=0.01, **options)
+    each.submit({"step": 1})
+    assert polled(each).step == 1 and each.poll_flags() == ()  # those of the report
+    return each
+
+
+def test_flags_are_told_while_the_child_rests(fitter):
+    each = rests(fitter, TOLD)
+    for step in (2, 3):
+        each.submit({"step": step}, glance=True)
+        assert each.due and flags_of(each) == (FLAG,)
+        assert each.pending and not each.due and each.poll_flags() is None, "once for each request"
+    assert each.wait(LONG).step == 3 and each.poll_flags() == ()
+
+
+def test_flags_that_are_not_asked_for_are_not_looked_for(fitter):
+    each = rests(fitter, TOLD)
+    each.submit({"step": 2})
+    assert not each.due and flags_of(each, 0.2) is None
+
+
+def test_a_glance_that_fails_is_no_failure(fitter):
+    each = rests(fitter, "glanced(r, error='no memory')")
+    each.submit({"step": 2}, glance=True)
+    assert flags_of(each, 0.3) is None and each.fault is None and not each.stale
+    assert each.wait(LONG).step == 2
+
+
+def test_glances_rest_by_the_same_share(fitter):
+    each = rests(fitter, TOLD.replace("flags=", "seconds=1000.0, flags="))
+    each.submit({"step": 2}, glance=True)
+    assert flags_of(each) == (FLAG,)
+    each.submit({"step": 3}, glance=True)
+    assert not each.due and flags_of(each, 0.2) is None
+
+
+def test_a_child_that_dies_at_a_glance_is_replaced_and_asked_again(fitter, tmp_path):
+    each = rests(fitter, f"marked({str(tmp_path / 'died')!r}) or os._exit(3); {TOLD}")
+    each.submit({"step": 2}, glance=True)
+    assert each.wait(LONG).step == 2
 
 
 @pytest.mark.parametrize("seconds", ["-1.0", "float('nan')", "float('inf')"])

@@ -16,6 +16,7 @@ import yaml
 sys.path.insert(0, str(Path(__file__).parent))
 from foretrain.lightning import ScalingLawMonitor
 from foretrain.lightning.batches import all_tokens, first_size
+from foretrain.lightning.host import inform
 from lightning_models import FLAVOURS, read_study
 
 pytest.importorskip("jsonargparse")
@@ -40,7 +41,13 @@ INIT_ARGS = {
     "final_wait": 0.5,
     "name": "accuracy",
 }
-"""Every argument, each with another value than its default."""
+FLAG_ARGS = {
+    "fit": True,
+    "on_flag": "foretrain.lightning.host.inform",
+    "action": "stop",
+    "stop_at": "warning",
+}
+"""Every argument, each with another value than its default; those on flags need the fit."""
 
 SCRIPT = """
 import sys; sys.path.insert(0, {tests!r})
@@ -105,9 +112,9 @@ def command_line(flavour, *args, run=True):
 
 
 def test_every_argument_is_set_here():
-    assert tuple(INIT_ARGS) == ARGUMENTS
+    assert {*INIT_ARGS, *FLAG_ARGS} == set(ARGUMENTS)
     defaults = {name: p.default for name, p in inspect.signature(ScalingLawMonitor).parameters.items()}
-    assert [name for name, value in INIT_ARGS.items() if value == defaults[name]] == []
+    assert [name for name, value in (FLAG_ARGS | INIT_ARGS).items() if value == defaults[name]] == []
 
 
 @pytest.mark.parametrize("flavour", FLAVOURS)
@@ -117,7 +124,10 @@ def test_a_file_sets_every_argument(flavour, tmp_path):
     functions = {"batch_size_fn": first_size, "length_fn": all_tokens}
     root = {"root": str(tmp_path / "kept")}
     expected = {**INIT_ARGS, **functions, **root, "targets": (1e6, 1e9), "target_params": (7e9,)}
-    assert {name: getattr(monitor.settings, name) for name in ARGUMENTS} == expected
+    assert {name: getattr(monitor.settings, name) for name in INIT_ARGS} == expected
+    built, _ = command_line(flavour, "--config", str(write(tmp_path, **FLAG_ARGS)), run=False)
+    (monitor,) = (c for c in built.trainer.callbacks if isinstance(c, ScalingLawMonitor))
+    assert {name: getattr(monitor.settings, name) for name in FLAG_ARGS} == FLAG_ARGS | {"on_flag": inform}
 
 
 def test_fit_from_a_file(tmp_path):
@@ -139,7 +149,8 @@ def test_a_printed_configuration_can_be_used_again(flavour, tmp_path):
     _, first = command_line(flavour, "fit", "--config", str(write(tmp_path)), "--print_config")
     printed = yaml.safe_load(first)
     (monitor,) = printed["trainer"]["callbacks"]
-    assert monitor["init_args"] == config(tmp_path)["trainer"]["callbacks"][0]["init_args"]
+    given = config(tmp_path)["trainer"]["callbacks"][0]["init_args"]
+    assert monitor["init_args"] == given | {"on_flag": None, "action": "warn", "stop_at": "critical"}
     again = tmp_path / "again.yaml"
     again.write_text(first)
     _, second = command_line(flavour, "fit", "--config", str(again), "--print_config")

@@ -17,7 +17,7 @@ from foretrain.lightning.counting import BatchCounter
 from foretrain.lightning.distinct import unique_samples
 from foretrain.lightning.facts import find_place, size_doubt
 from foretrain.lightning.host import callback_bases, version_fault
-from foretrain.lightning.logging import OFF_CURVE, STALE, say, scalar_names, scalars, short
+from foretrain.lightning.logging import STALE, flag_counts, say, scalar_names, scalars, short
 from foretrain.report import JointReport, NamedProjection, Report
 
 X = torch.zeros(8, 3)
@@ -421,7 +421,7 @@ def test_scalars_have_fixed_names():
     assert found["scaling/projected_end_upper"] == 0.6
     assert found["scaling/projected_1.5e9_tokens"] == 0.5
     assert found["scaling/projected_7e9_params"] == 0.3
-    assert found[OFF_CURVE] == 0.0
+    assert found["scaling/flags/warning"] == 0.0
     assert "scaling/projected_10x" not in found
     assert "scaling/projected_10x_lower" in names
     assert len(names) == len(set(names)) == 21
@@ -434,7 +434,7 @@ def test_scalars_leave_out_what_is_not_known():
     assert scalars(report, [], []) == {}
     bare = NamedProjection("2x", None, 2e3, 0.5)
     report = Report(run="r", metric="m", axis="samples", step=3, status="ok", projections=(bare,))
-    assert scalars(report, [], []) == {"scaling/projected_2x": 0.5, OFF_CURVE: 0.0, STALE: 0.0}
+    assert scalars(report, [], []) == {"scaling/projected_2x": 0.5, STALE: 0.0, **flag_counts(())}
     assert scalars(replace(report, status="too_few_points"), [], []) == {}
 
 

@@ -79,7 +79,8 @@ def check(series):
             found = series.pop(f"scaling/projected_{stem}{end}")
             assert found == [(step, pytest.approx(value)) for step in steps]
     assert series.pop("scaling/samples") == [(step, 1000.0) for step in steps]
-    assert series.pop("scaling/off_curve") == [(step, 0.0) for step in steps]
+    for severity in ("notice", "warning", "critical"):
+        assert series.pop(f"scaling/flags/{severity}") == [(step, 0.0) for step in steps]
     assert series.pop("scaling/stale") == [(step, 0.0) for step in steps]
     # Named in the first call, and no more said of them.
     for end in ("", "_lower", "_upper"):

@@ -8,14 +8,13 @@ import pickle
 import subprocess
 import sys
 import warnings
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from foretrain.flags import Flag, FlagKind
+from foretrain.flags import Flag, FlagKind, Severity
 from foretrain.lightning import ScalingLawMonitor
 from foretrain.report import JointReport, NamedProjection, Report
 from lightning_models import (
@@ -335,7 +334,7 @@ def test_projections_in_a_csv_file(pl, tmp_path, fitter):
     assert float(rows[0]["scaling/projected_10x"]) == 0.5
     assert float(rows[0]["scaling/projected_end_lower"]) == 0.4
     assert float(rows[0]["scaling/projected_end_upper"]) == 0.6
-    assert float(rows[0]["scaling/off_curve"]) == 0
+    assert float(rows[0]["scaling/flags/critical"]) == 0
     # Named in the first row, though no report knew it.
     assert rows[0]["scaling/projected_1e6_samples"] == "nan"
     assert rows[1]["scaling/projected_1e6_samples"] == ""
@@ -388,19 +387,21 @@ def test_every_logger_is_served_and_a_broken_one_is_said_once(pl, tmp_path, fitt
 
 
 def test_flags_are_said_once_and_counted(pl, tmp_path, monkeypatch):
-    flag = Flag(FlagKind.ABOVE_FAMILY, 5, "ScalingLawMonitor: val_loss is 12 % above the other runs.")
-    fake = use_fake_fitter(monkeypatch, changes={"flags": (flag,)})
-
-    def poll(self, poll=fake.poll):  # as the analysis does: the step and the numbers are those of now
-        report = poll(self)
-        step = len(self.requests)
-        return report and replace(report, flags=(replace(flag, step=step, message=f"{flag.message} {step}"),))
-
-    monkeypatch.setattr(fake, "poll", poll)
+    flags = (
+        Flag(FlagKind.ABOVE_FAMILY, 5, "It is 12 % above."),
+        Flag(FlagKind.UNEXPECTEDLY_GOOD, 7, "It is 9 % below.", {}, Severity.NOTICE),
+    )
+    use_fake_fitter(monkeypatch, changes={"flags": flags})
     logger = pl.loggers.CSVLogger(tmp_path)
-    _, said = fit(pl, tmp_path, ScalingLawMonitor(), logger=logger, max_epochs=3)
-    assert said == [f"{flag.message} 1"]
-    assert [float(row["scaling/off_curve"]) for row in read_csv(logger)] == [1, 1, 1]
+    monitor = ScalingLawMonitor(run="mine")
+    _, said = fit(pl, tmp_path, monitor, logger=logger, max_epochs=3)
+    assert said == [
+        "ScalingLawMonitor flags val_loss of mine: above_family (warning). It is 12 % above.",
+        "ScalingLawMonitor flags val_loss of mine: unexpectedly_good (notice). It is 9 % below.",
+    ]
+    assert monitor.flags == flags
+    for severity, count in (("notice", 1), ("warning", 1), ("critical", 0)):
+        assert [float(row[f"scaling/flags/{severity}"]) for row in read_csv(logger)] == [count] * 3
 
 
 def test_larger_models_are_logged(pl, tmp_path, monkeypatch):

@@ -69,7 +69,7 @@ def hyperparameters_in(directory: Path) -> dict[str, float]:
 
 
 def test_charts_have_the_projection_between_its_ends() -> None:
-    (charts,) = layout("val_loss", {**NAMES, "scaling/off_curve": "scaling/off_curve"}).values()
+    (charts,) = layout("val_loss", {**NAMES, "scaling/flags/notice": "scaling/flags/notice"}).values()
     assert next(iter(charts)) == "val_loss projected at its planned end"
     assert charts["val_loss projected at 10x the data"] == [
         "Margin",

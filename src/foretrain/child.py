@@ -8,7 +8,7 @@ A question is one line of JSON on standard input::
 where "unsaved", or the "schedule" in it, may be missing. The answer is one line on standard output:
 `{"id": 7, "report": "...", "seconds": 0.2}`, with a report's own JSON as text and the processor time it took,
 or `{"id": 7, "error": "..."}`; there may be spaces ahead of it. Of the questions that wait, only the newest
-is answered.
+is answered. With `"glance": true` the answer has the run's `"flags"` alone, in place of the report.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from foretrain.observation import Observation, RunInfo, ScheduleUpdate
-from foretrain.report import MAX_REPORT_BYTES
+from foretrain.observation import Observation, RunInfo, RunRecord, ScheduleUpdate
+from foretrain.report import MAX_REPORT_BYTES, plain
 from foretrain.store import StudyReader
 
 MAX_REQUEST = 16 * 2**20
@@ -148,6 +148,9 @@ class _Answerer:
                 return {"id": number, "modules": sorted(sys.modules)}
             # The fitter ends a slow fit; this is for a fitter that is not looking.
             watch.allow(2 * float(request.get("time_limit", 60.0)))
+            if request.get("glance"):
+                flags, seconds = self._flags(request)
+                return {"id": number, "flags": flags, "seconds": seconds}
             report, seconds = self._report(request)
             return {"id": number, "report": report, "seconds": seconds}
         except Exception as error:
@@ -157,20 +160,33 @@ class _Answerer:
 
     def _report(self, request: dict[str, Any]) -> tuple[str, float]:
         # Here, so that an analysis that cannot be imported is an error that someone reads.
-        from foretrain.analysis import Question, Shelf, analyze
+        from foretrain.analysis import Question, analyze
 
         begun = time.process_time()
-        folder = str(request["study_dir"])
-        if folder not in self._readers:
-            self._readers[folder] = StudyReader(Path(folder), progress=self._progress)
-        reader = self._readers[folder]
-        unsaved = request.get("unsaved")
-        study = reader.read(_unsaved(unsaved), schedule=_unsaved_schedule(unsaved))
-        shelf = self._shelves.setdefault(folder, Shelf())
-        text: str = analyze(study.runs, Question.from_json(request["question"]), shelf).to_json()
+        runs, shelf = self._study(request)
+        text: str = analyze(runs, Question.from_json(request["question"]), shelf).to_json()
         if len(text) > MAX_REPORT_BYTES:
             raise ValueError(f"Expected a report of at most {MAX_REPORT_BYTES} bytes, got {len(text)}.")
         return text, time.process_time() - begun
+
+    def _flags(self, request: dict[str, Any]) -> tuple[list[dict[str, Any]], float]:
+        from foretrain.analysis import Question
+
+        begun = time.process_time()
+        runs, shelf = self._study(request)
+        question = Question.from_json(request["question"])
+        flags = shelf.flags.flags(runs, question.run, question.metric)
+        return [plain(flag) for flag in flags], time.process_time() - begun
+
+    def _study(self, request: dict[str, Any]) -> tuple[dict[str, RunRecord], Any]:
+        from foretrain.analysis import Shelf
+
+        folder = str(request["study_dir"])
+        if folder not in self._readers:
+            self._readers[folder] = StudyReader(Path(folder), progress=self._progress)
+        unsaved = request.get("unsaved")
+        study = self._readers[folder].read(_unsaved(unsaved), schedule=_unsaved_schedule(unsaved))
+        return study.runs, self._shelves.setdefault(folder, Shelf())
 
 
 def _unsaved(record: dict[str, Any] | None) -> tuple[RunInfo, list[Observation]] | None:

@@ -10,10 +10,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from foretrain.flags import Flag
 from foretrain.process import ChildError, ChildProcess
 from foretrain.report import Report, ReportError
 
 MAX_REQUEST = 16 * 2**20
+
+_GLANCE = b'{"glance": true, '
 
 # -I keeps the user's directory and environment out of the interpreter's start, and the standard library
 # stays ahead of the parent's search path: a `random.py` beside the training script must not be imported.
@@ -39,7 +42,8 @@ class BackgroundFitter:
     method raises. To be used by one thread.
 
     So that training keeps its processors, the child rests after each fit until the fit has taken no more than
-    `share` of the time since it began; `wait` does not rest.
+    `share` of the time since it began; `wait` does not rest. Between fits it may be asked for the run's flags
+    alone, which takes about a millisecond, and rests after that by the same share.
 
     Args:
         command: The child's command, which speaks as `foretrain.child` does; None for that one.
@@ -83,7 +87,9 @@ class BackgroundFitter:
         self._waiting: tuple[int, bytes] | None = None
         self._asked: tuple[int, bytes] | None = None
         self._asked_at = (0.0, 0.0)
-        self._rests_until = -math.inf
+        self._rests_until = self._glances_from = -math.inf
+        self._glance = self._glanced = 0  # the newest request that flags are wanted of, and were asked of
+        self._flags: tuple[Flag, ...] | None = None
         self._failures = 0
         self._arrived: Report | None = None
         self._fault: str | None = None
@@ -107,7 +113,8 @@ class BackgroundFitter:
     def due(self) -> bool:
         """Whether `poll` may find anything: a request is with the child, or one may be sent to it by now."""
         return self._asked is not None or (
-            self._waiting is not None and time.monotonic() >= self._rests_until
+            self._waiting is not None
+            and (time.monotonic() >= self._rests_until or self._may_glance(self._waiting[0]))
         )
 
     @property
@@ -120,11 +127,12 @@ class BackgroundFitter:
         """Why the last fit failed and what that means, for a warning; None while fits succeed."""
         return self._fault
 
-    def submit(self, request: dict[str, Any]) -> None:
+    def submit(self, request: dict[str, Any], *, glance: bool = False) -> None:
         """Asks for a report; returns at once. A request that still waits is replaced.
 
         Args:
             request: What `foretrain.child` takes, without the "id"; plain JSON values.
+            glance: Whether flags are wanted also while the child rests from its last fit.
         """
         if self._is_foreign():
             return
@@ -142,7 +150,13 @@ class BackgroundFitter:
             self._fail(f"the request cannot be sent: {error}")
             return
         self._waiting = (self._newest, line.encode("ascii") + b"\n")
+        self._glance = self._newest if glance else 0
         self._advance()
+
+    def poll_flags(self) -> tuple[Flag, ...] | None:
+        """The run's flags, where any answer since the last call told them; returns at once."""
+        flags, self._flags = self._flags, None
+        return flags
 
     def poll(self) -> Report | None:
         """A report that has come since the last call, the newest if there were more; returns at once."""
@@ -192,22 +206,30 @@ class BackgroundFitter:
         try:
             if self._child is not None:
                 self._listen(self._child)
-            rested = time.monotonic() >= self._rests_until
-            if self._asked is None and self._waiting is not None and rested:
-                if self._child is None:
-                    self._child, self._pid = (
-                        ChildProcess(self._command or self._default_command()),
-                        os.getpid(),
-                    )
-                self._asked, self._waiting = self._waiting, None
-                self._asked_at = time.monotonic(), self._child.waited_for_processor()
-                self._child.send(self._asked[1])
-                self._listen(self._child)
+            if self._asked is None and self._waiting is not None:
+                number, line = self._waiting
+                if time.monotonic() >= self._rests_until:
+                    self._ask(number, line)
+                    self._waiting = None
+                elif self._may_glance(number):
+                    self._glanced = number
+                    self._ask(number, _GLANCE + line[1:])
         except ChildError as error:
             self._replace_child(str(error))
         except Exception as error:
             # Whatever it is, training is not to end by it.
             self._replace_child(f"{type(error).__name__}: {error}")
+
+    def _may_glance(self, number: int) -> bool:
+        return self._glance == number > self._glanced and time.monotonic() >= self._glances_from
+
+    def _ask(self, number: int, line: bytes) -> None:
+        if self._child is None:
+            self._child, self._pid = ChildProcess(self._command or self._default_command()), os.getpid()
+        self._asked = number, line
+        self._asked_at = time.monotonic(), self._child.waited_for_processor()
+        self._child.send(line)
+        self._listen(self._child)
 
     def _listen(self, child: ChildProcess) -> None:
         lines, received = child.exchange()
@@ -231,20 +253,28 @@ class BackgroundFitter:
             number, text, error = answer["id"], answer.get("report"), answer.get("error")
             if self._asked is None or number != self._asked[0]:
                 return
-            if not isinstance(text, str) and not isinstance(error, str):
+            told = answer.get("flags")
+            glance = self._asked[1].startswith(_GLANCE)
+            if not isinstance(text, str) and not isinstance(error, str) and not isinstance(told, list):
                 raise TypeError("neither a report nor an error")
             report = Report.from_json(text) if isinstance(text, str) else None
+            flags = None if not isinstance(told, list) else tuple(Flag.from_json(item) for item in told)
             seconds = float(answer.get("seconds", 0.0))
             if not 0.0 <= seconds < math.inf:
                 raise ValueError(f"a fit took {seconds} seconds")
         except (ReportError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as problem:
             raise ChildError(f"it sent something that is no answer: {str(problem)[:200]}") from problem
         self._asked = None
-        self._rests_until = time.monotonic() + seconds * (1.0 / self._share - 1.0)
+        rests_until = time.monotonic() + seconds * (1.0 / self._share - 1.0)
+        if glance:
+            # A glance that fails is no failure: the fit of the same request will tell.
+            self._glances_from, self._flags = rests_until, self._flags if flags is None else flags
+            return
+        self._rests_until = rests_until
         if report is None:
             self._fail(str(error)[:1000])
         else:
-            self._arrived = report
+            self._arrived, self._flags = report, report.flags
             self._failures, self._fault, self._stale = 0, None, False
 
     def _replace_child(self, reason: str) -> None:

@@ -129,7 +129,7 @@ class Report:
 
     def to_json(self) -> str:
         """The report as one line of strict JSON (no NaN: a number that is not finite becomes null)."""
-        return json.dumps(_plain({"version": REPORT_VERSION, **_shallow(self)}), allow_nan=False)
+        return json.dumps(plain({"version": REPORT_VERSION, **_shallow(self)}), allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str | bytes, *, loads: Callable[[str | bytes], Any] = json.loads) -> Report:
@@ -163,18 +163,18 @@ def _shallow(record: Any) -> dict[str, Any]:
     return {f.name: getattr(record, f.name) for f in fields(record)}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """The value with records as dictionaries, tuples as lists and numbers that are not finite as None."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Flag | Band):
-        return _plain(value.to_json())
+        return plain(value.to_json())
     if hasattr(value, "__dataclass_fields__"):
-        return {name: _plain(item) for name, item in _shallow(value).items()}
+        return {name: plain(item) for name, item in _shallow(value).items()}
     if isinstance(value, dict):
-        return {str(name): _plain(item) for name, item in value.items()}
+        return {str(name): plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return value
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from foretrain.findings import ANNEALED, AS_PLANNED, NOT_ANNEALED
+from foretrain.flags import Flag, Severity
 from foretrain.report import NamedProjection, Report
 
 log = logging.getLogger(__name__)
@@ -16,9 +17,8 @@ LEVEL = "0.9"
 FACTORS = ("2x", "10x", "100x")
 SIZE_FACTORS = ("2x size", "10x size")
 PLANNED_END = "planned end"
-OFF_CURVE = "scaling/off_curve"
+FLAGS = "scaling/flags"
 STALE = "scaling/stale"
-ABOVE_FAMILY = "above_family"  # the value of the flag
 TOO_FEW_POINTS = (
     "too_few_points"  # a report's status, with which its projections are hardly more than a guess
 )
@@ -54,7 +54,7 @@ def scalar_names(
     stems += [f"{short(target)}_params" for target in target_params]
     names = [f"projected_{stem}" for stem in stems] + [f"annealed_{stem}" for stem in data if annealed]
     projected = (f"scaling/{name}{end}" for name in names for end in ("", "_lower", "_upper"))
-    return (*projected, OFF_CURVE, STALE, f"scaling/{axis}")
+    return (*projected, *flag_counts(()), STALE, f"scaling/{axis}")
 
 
 def anneals(report: Report) -> bool:
@@ -94,9 +94,15 @@ def scalars(report: Report, targets: Sequence[float], target_params: Sequence[fl
     if found and report.points:
         found[f"scaling/{report.axis}"] = report.points[-1][0]
     if found:
-        found[OFF_CURVE] = float(any(flag.kind.value == ABOVE_FAMILY for flag in report.flags))
+        found |= flag_counts(report.flags)
         found[STALE] = float(bool(report.stale))
     return {name: value for name, value in found.items() if math.isfinite(value)}
+
+
+def flag_counts(flags: Iterable[Flag]) -> dict[str, float]:
+    """How many flags of each severity there are, as scalars by name."""
+    severities = [flag.severity for flag in flags]
+    return {f"{FLAGS}/{severity.value}": float(severities.count(severity)) for severity in Severity}
 
 
 def _same(a: float, b: float) -> bool:
@@ -224,6 +230,27 @@ def serve_writers(loggers: Iterable[Any], service: Callable[[Any], None]) -> lis
             service(writer)
 
     return _serve(loggers, serve)
+
+
+def write_flag(loggers: Iterable[Any], flag: Flag, step: int, tag: str) -> list[str]:
+    """Writes a flag as text where a logger has such: TensorBoard's writers, and Weights & Biases; as `tell`.
+
+    Args:
+        loggers: The Trainer's loggers.
+        flag: The flag.
+        step: The step of now.
+        tag: The text's name.
+    """
+    row = [flag.step, flag.kind.value, flag.severity.value, flag.message]
+
+    def write(logger: Any) -> None:
+        add_text = getattr(logger.experiment, "add_text", None) if _has_directory(logger) else None
+        if callable(add_text):
+            add_text(tag, f"**{flag.kind.value}** ({flag.severity.value}): {flag.message}", step)
+        elif callable(log_text := getattr(logger, "log_text", None)):
+            log_text(key=tag, columns=["step", "kind", "severity", "message"], data=[row])
+
+    return _serve(loggers, write)
 
 
 def _serve(loggers: Iterable[Any], service: Callable[[Any], None]) -> list[str]:

@@ -8,10 +8,12 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
+from foretrain.flags import Flag
+from foretrain.lightning.alarm import stop_together
 from foretrain.lightning.counting import BatchCounter
 from foretrain.lightning.distinct import unique_samples
 from foretrain.lightning.facts import Place, validates_fit, why_not_recorded
-from foretrain.lightning.host import guarded, version_fault, warn
+from foretrain.lightning.host import guarded, hold_back, version_fault, warn
 from foretrain.lightning.parameters import ModelSize, count_parameters
 from foretrain.lightning.recording import Recording, begin
 from foretrain.lightning.resume import Past, is_fresh
@@ -53,12 +55,17 @@ class ScalingLawMonitor(TrainingPath):
             batch; by default 6 times parameters times tokens (or samples), less where weights are frozen.
         fit: Whether projections are made; observations are recorded in any case.
         final_wait: Most seconds to wait for the last projection when the fit ends.
+        on_flag: Called with each `Flag` that is new, on rank zero, between batches or after a validation.
+        action: "warn", or "stop" to end the fit once a flag is grave enough: on all processes together, at
+            the end of a validation, after a checkpoint was saved.
+        stop_at: The least severity for which it is ended: "notice", "warning" or "critical".
         name: What sets this monitor apart from others of the same Trainer, in the names of its scalars and
             in checkpoints. By default what they differ in.
 
     Attributes:
         settings: The arguments, checked.
         report: The newest report, or None.
+        flags: The flags of the run, as far as they are known, on rank zero.
 
     Raises:
         ValueError: If an argument cannot be meant.
@@ -88,6 +95,9 @@ class ScalingLawMonitor(TrainingPath):
         flops_per_sample: float | Literal["measured"] | None = None,
         fit: bool = True,
         final_wait: float = 10.0,
+        on_flag: Callable[[Any], Any] | None = None,
+        action: Literal["warn", "stop"] = "warn",
+        stop_at: Literal["notice", "warning", "critical"] = "critical",
         name: str | None = None,
     ) -> None:
         super().__init__()
@@ -108,8 +118,12 @@ class ScalingLawMonitor(TrainingPath):
             mode=mode,
             bound=bound,
             name=name,
+            on_flag=on_flag,
+            action=action,
+            stop_at=stop_at,
         )
         self.report: Report | None = None
+        self.flags: tuple[Flag, ...] = ()
         self._counter = BatchCounter(batch_size_fn, length_fn)
         self._size: ModelSize | None = None
         self._place: Place | None = None
@@ -118,6 +132,7 @@ class ScalingLawMonitor(TrainingPath):
         self._rates = RateRecorder()
         self._stage: str | None = None
         self._said: set[str] = set()
+        self._stopped = False
         self._let_go()
 
     def _let_go(self) -> None:
@@ -207,6 +222,7 @@ class ScalingLawMonitor(TrainingPath):
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Decides whether this fit is recorded, and from what counts it goes on."""
         self._close("failed")
+        self._stopped = False  # on every process, which decide together
         same = self._trainer is not None and self._trainer() is trainer
         past = self._loaded or (self._past() if same else None)
         self._loaded, self._rates = None, RateRecorder()
@@ -217,6 +233,7 @@ class ScalingLawMonitor(TrainingPath):
         if is_fresh(trainer):
             # A monitor that served another Trainer begins anew.
             past = self.report = None
+            self.flags = ()
             self._said.clear()
         if reason := why_not_recorded(trainer):
             self._place = None
@@ -251,11 +268,17 @@ class ScalingLawMonitor(TrainingPath):
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         """Records the metric, asks for a fit, and logs what an earlier one found."""
         recording = self._recording
-        if recording is not None and validates_fit(trainer):
-            recording.validated(trainer, pl_module)
-            if recording.by_batch or not recording.rates.only_notes:
-                self._go_the_long_way()
-            self._adopt(recording, trainer)
+        try:
+            if recording is not None and validates_fit(trainer):
+                recording.validated(trainer, pl_module)
+                if recording.by_batch or not recording.rates.only_notes:
+                    self._go_the_long_way()
+                self._adopt(recording, trainer)
+        except Exception as error:  # the other processes still wait for what this one decides
+            hold_back(self, "on_validation_end", error)
+        if not self._stopped:
+            reason = None if recording is None else recording.alarm.reason
+            self._stopped = stop_together(self.settings, reason, trainer, self.warn_once)
 
     @guarded
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from foretrain.axes import Counts
 from foretrain.conventions import signature
 from foretrain.lightning import measure
+from foretrain.lightning.alarm import Alarm
 from foretrain.lightning.conventions import conventions
 from foretrain.lightning.counting import BatchCounter
 from foretrain.lightning.facts import Place, ends_epoch, size_doubt
@@ -43,6 +44,7 @@ class Recording:
         warn_once: Warns, unless it already did so under a key.
 
     Attributes:
+        alarm: What has been told of the run's flags.
         session: The store and the fitter, from the first observation on.
         by_batch: Whether training logs the metric, so that each batch must be looked at.
         meter: Measures FLOPs; None where they are not to be measured, or were.
@@ -66,6 +68,7 @@ class Recording:
         self.rates = rates
         self.place = place
         self.warn_once = warn_once
+        self.alarm = Alarm(settings, int(continues["step"]), warn_once)
         self._newest: Report | None = None
         self.session: Session | None = None
         self.meter = FlopMeter() if settings.flops_per_sample == MEASURED else None
@@ -220,6 +223,7 @@ class Recording:
             told = self.session.adopt(trainer, report)
         for sentence in told:
             self.warn_once(sentence, sentence)
+        self.alarm.sound(self.session, trainer)
         return report
 
     def say_last(self) -> None:

@@ -10,17 +10,20 @@ from dataclasses import replace
 from typing import Any
 
 from foretrain.fitter import BackgroundFitter
+from foretrain.flags import Flag
 from foretrain.lightning.facts import Place
 from foretrain.lightning.host import warn
 from foretrain.lightning.logging import (
     STALE,
     anneals,
+    flag_counts,
     introduce,
     logging_step,
     scalar_names,
     scalars,
     show,
     tell,
+    write_flag,
 )
 from foretrain.lightning.own_record import OwnRecord
 from foretrain.lightning.scheme import Names
@@ -61,7 +64,6 @@ class Session:
         self._names = names or Names()
         self.axis = axis
         self._fitter: BackgroundFitter | None = None
-        self._raised: set[str] = set()
         self._named = False
         self._step = 0
         self._newest: Report | None = None
@@ -116,7 +118,7 @@ class Session:
                 "observations": [observation.to_json() for observation in unsaved],
                 **({} if schedule is None else {"schedule": schedule.to_json()}),
             }
-        self._fitter.submit(request)
+        self._fitter.submit(request, glance=True)
 
     def fetch(self, wait: float = 0.0, give_up: Callable[[], bool] | None = None) -> Report | None:
         """The newest report that was not handed out yet, or None; waits for one under way if told to.
@@ -143,7 +145,7 @@ class Session:
         Of a stale one only that it is: its values were logged when it came.
 
         Yields:
-            Sentences that the user should see: new flags, and loggers that failed.
+            Sentences about loggers that failed.
         """
         values = scalars(report, self._settings.targets, self._settings.target_params)
         if report.stale:
@@ -168,10 +170,28 @@ class Session:
         yield from tell(trainer.loggers, self._names.of(values), self._step)
         self._newest = report
         yield from self.show(trainer)
-        raised = {flag.kind.value: flag.message for flag in report.flags}
-        # While a flag stays up its numbers change with every report: it is said when it goes up.
-        yield from (message for kind, message in raised.items() if kind not in self._raised)
-        self._raised = set(raised)
+
+    def fetch_flags(self) -> tuple[Flag, ...] | None:
+        """The run's flags, where they were told since the last call."""
+        return None if self._fitter is None or self._is_foreign() else self._fitter.poll_flags()
+
+    def tell_flag(self, trainer: Any, flag: Flag, flags: tuple[Flag, ...]) -> Iterator[str]:
+        """Logs a flag that is new: as text, and among the scalars, once these have been named.
+
+        Args:
+            trainer: The Trainer.
+            flag: The flag.
+            flags: All flags of the run.
+
+        Yields:
+            Sentences about loggers that failed.
+        """
+        self._step = max(self._step, logging_step(trainer))
+        yield from write_flag(trainer.loggers, flag, self._step, f"{self._names.prefix}flags")
+        if self._newest is not None and self._newest.flags != flags:
+            self._newest = replace(self._newest, flags=flags)  # the tab need not wait for the next fit
+            counts = self._names.of(flag_counts(flags)) if self._named else {}
+            yield from tell(trainer.loggers, counts, self._step)
 
     def show(self, trainer: Any) -> Iterator[str]:
         """Writes the newest report where TensorBoard finds it, unless it is there; not every one at once.

@@ -10,6 +10,7 @@ from numbers import Real
 from typing import Any
 
 from foretrain.axes import AXES, Counts
+from foretrain.flags import Flag, Severity
 from foretrain.lightning.batches import Count
 from foretrain.lightning.transform import Transform
 from foretrain.urls import as_root
@@ -17,6 +18,8 @@ from foretrain.urls import as_root
 NOT_DATA = ("params", "params_total", "params_non_embedding", "density")  # do not grow as one run trains
 SIZES = ("trainable", "total", "non_embedding")
 MEASURED = "measured"
+WARN, STOP = "warn", "stop"
+SEVERITIES = tuple(severity.value for severity in Severity)
 DEFAULT_STUDY = "default"
 LEVELS = [0.5, 0.8, 0.9]
 
@@ -45,6 +48,9 @@ class Settings:
     mode: str = "min"
     bound: float | None = None
     name: str | None = None
+    on_flag: Callable[[Flag], Any] | None = None
+    action: str = WARN
+    stop_at: str = SEVERITIES[-1]
 
     def __post_init__(self) -> None:
         """Refuses what cannot be meant, in words."""
@@ -66,6 +72,22 @@ class Settings:
                     f"Expected `{name}` to be a function of a batch, got {getattr(self, name)!r}: "
                     "pass a function that returns a whole number."
                 )
+        if self.on_flag is not None and not callable(self.on_flag):
+            raise ValueError(
+                f"Expected `on_flag` to be a function of a flag, got {self.on_flag!r}: pass a function, or "
+                "leave it out."
+            )
+        for name, values in (("action", (WARN, STOP)), ("stop_at", SEVERITIES)):
+            if getattr(self, name) not in values:
+                raise ValueError(
+                    f"Expected `{name}` to be one of {', '.join(values)}, got {getattr(self, name)!r}: "
+                    "choose one, or leave it out."
+                )
+        if not self.fit and (self.on_flag is not None or self.action == STOP):
+            raise ValueError(
+                'Expected `fit=True` with `on_flag` or `action="stop"`, got `fit=False`: flags come from the '
+                "process that fits."
+            )
         if not callable(self.model_size) and self.model_size not in (None, *SIZES):
             names = ", ".join(f'"{name}"' for name in SIZES)
             advice = f"pass {names}, a number of parameters or a function"

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from foretrain.flags import Flag
 from foretrain.lightning.counting import BatchCounter
 from foretrain.lightning.host import HostCallback, guarded, guards_itself, hold_back, leave_out, take_back
 from foretrain.lightning.recording import Recording
@@ -28,6 +29,7 @@ class TrainingPath(HostCallback):
     """
 
     report: Report | None
+    flags: tuple[Flag, ...]
     _recording: Recording | None
     _counter: BatchCounter
     _rates: RateRecorder
@@ -57,6 +59,7 @@ class TrainingPath(HostCallback):
     def _adopt(self, recording: Recording, trainer: Any, wait: float = 0.0) -> None:
         """Adopts a report, should one have come within so many seconds."""
         self.report = recording.adopt(trainer, wait) or self.report
+        self.flags = recording.alarm.flags or self.flags
 
     @guards_itself
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
