@@ -424,7 +424,7 @@ def test_scalars_have_fixed_names():
     assert found["scaling/flags/warning"] == 0.0
     assert "scaling/projected_10x" not in found
     assert "scaling/projected_10x_lower" in names
-    assert len(names) == len(set(names)) == 21
+    assert len(names) == len(set(names)) == 23
     assert not any("end" in name for name in scalar_names("tokens", [], [], planned=False))
     assert all(set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789_./-") for name in names)
 
