@@ -289,6 +289,33 @@ def test_an_interrupted_launch_goes_on_in_the_next_process(tmp_path):
     assert values(again) == expected(points)
 
 
+def test_workers_end_with_a_launch_that_is_killed(tmp_path):
+    code = (
+        "import time; from pathlib import Path\n"
+        "from foretrain.study import grid, process_pool, run_study\n"
+        "def train(config):\n"
+        "    while True:\n"
+        f"        Path({str(tmp_path)!r}, 'alive').write_text(str(time.monotonic()))\n"
+        "        time.sleep(0.02)\n"
+        "if __name__ == '__main__':\n"
+        "    points = grid(size=[4], data=[100])\n"
+        f"    run_study(train, points, process_pool(1), root={str(tmp_path / 'runs')!r}, progress=False)\n"
+    )
+    script, alive = tmp_path / "launch.py", tmp_path / "alive"
+    script.write_text(code)
+    launch = subprocess.Popen([sys.executable, str(script)])
+    until = time.monotonic() + 60
+    while time.monotonic() < until and not alive.exists():
+        time.sleep(0.02)
+    launch.kill()
+    launch.wait(timeout=60)
+    told = None
+    while time.monotonic() < until and told != (told := alive.read_text()):
+        time.sleep(1.0)
+    time.sleep(1.0)
+    assert alive.read_text() == told
+
+
 # Futures that are not the standard library's
 
 

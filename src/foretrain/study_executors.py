@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
@@ -44,7 +46,7 @@ def process_pool(workers: int = 2) -> Callable[[], ProcessPoolExecutor]:
 
     The processes are spawned, not forked: a fork copies threads' locks and an accelerator's state, and hangs.
     As with every spawned process the script that starts it must guard its own start with
-    `if __name__ == "__main__":`.
+    `if __name__ == "__main__":`. They end when the process that started them does, also when it is killed.
 
     Args:
         workers: How many processes.
@@ -54,7 +56,20 @@ def process_pool(workers: int = 2) -> Callable[[], ProcessPoolExecutor]:
     """
     if workers < 1:
         raise ValueError(f"Expected at least 1 worker, got {workers}.")
-    return lambda: ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    context = multiprocessing.get_context("spawn")
+    return lambda: ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent)
+
+
+def _end_with_parent() -> None:
+    """Ends this worker when its launch is gone: the pool's own would wait for jobs, or train on, for ever."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 class RayExecutor:
