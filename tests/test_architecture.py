@@ -88,7 +88,10 @@ MAY_IMPORT = {
     "borrowing": {
         *("comparison", "findings", "laws", "projection", "relatives", "status", "uncertainty"),
     },
-    "track": {"borrowing", "course", "findings", "forecaster", "projection", "relatives", "run_curve"},
+    "track": {
+        *("borrowing", "course", "findings", "forecaster", "laws", "projection", "relatives", "run_curve"),
+        "uncertainty",
+    },
     "outlook": {
         *("annealing", "borrowing", "course", "findings", "fitting", "forecaster", "laws", "projection"),
         *("regions", "relatives", "repeats", "report", "status", "uncertainty"),

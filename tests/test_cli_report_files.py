@@ -89,7 +89,7 @@ def test_the_page_is_one_file_that_nothing_in_it_can_act_from(log_dir, tmp_path,
     attributes = [name for _, held in found.tags for name in held]
     assert not [name for name in attributes if name.startswith("on") or name in ("href", "action")]
     sources = [held["src"] for tag, held in found.tags if tag == "img"]
-    assert len(sources) == 7 and all(s.startswith("data:image/svg+xml;base64,") for s in sources)
+    assert len(sources) == 8 and all(s.startswith("data:image/svg+xml;base64,") for s in sources)
     assert "default-src 'none'" in str(found.tags)
     assert "\x1b" not in text and "\u202e" not in text
     assert "_$x^{\\<script>alert(1)</script>\"'&\\x1b[2J\\x202e" in found.text
@@ -103,7 +103,7 @@ def test_the_page_is_one_file_that_nothing_in_it_can_act_from(log_dir, tmp_path,
 def test_pictures_are_written_and_the_same_each_time(log_dir, reports, tmp_path):
     assert main(["report", str(log_dir), "--png", str(tmp_path / "new" / "png")]) == 0
     written = {p.name: p.read_bytes() for p in (tmp_path / "new" / "png").iterdir()}
-    names = ("curves", "joint", "residuals", "slices", "frontier", "isoflop", "law_residuals")
+    names = ("curves", "joint", "residuals", "track", "slices", "frontier", "isoflop", "law_residuals")
     assert set(written) == {f"{name}.png" for name in names}
     assert all(data.startswith(b"\x89PNG") and len(data) > 5_000 for data in written.values())
     for kind in ("svg", "png"):

@@ -52,9 +52,11 @@ def reports_written(folder):
     """The reports in an event file, in order."""
     from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
+    from foretrain.tensorboard.metadata import metric_of
+
     (path,) = Path(folder).glob("events.*")
     values = [value for event in EventFileLoader(str(path)).Load() for value in event.summary.value]
-    return [Report.from_json(v.tensor.string_val[0]) for v in values if v.tensor.string_val]
+    return [Report.from_json(v.tensor.string_val[0]) for v in values if metric_of(v.tag) is not None]
 
 
 @pytest.mark.parametrize("fault", FITTER_FAULTS)

@@ -18,7 +18,7 @@ from foretrain.lightning.distinct import unique_samples
 from foretrain.lightning.facts import find_place, size_doubt
 from foretrain.lightning.host import callback_bases, version_fault
 from foretrain.lightning.logging import STALE, flag_counts, say, scalar_names, scalars, short
-from foretrain.report import JointReport, NamedProjection, Report
+from foretrain.report import JointReport, NamedProjection, PastForecast, Report
 
 X = torch.zeros(8, 3)
 
@@ -424,7 +424,7 @@ def test_scalars_have_fixed_names():
     assert found["scaling/flags/warning"] == 0.0
     assert "scaling/projected_10x" not in found
     assert "scaling/projected_10x_lower" in names
-    assert len(names) == len(set(names)) == 23
+    assert len(names) == len(set(names)) == 24
     assert not any("end" in name for name in scalar_names("tokens", [], [], planned=False))
     assert all(set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789_./-") for name in names)
 
@@ -436,6 +436,8 @@ def test_scalars_leave_out_what_is_not_known():
     report = Report(run="r", metric="m", axis="samples", step=3, status="ok", projections=(bare,))
     assert scalars(report, [], []) == {"scaling/projected_2x": 0.5, STALE: 0.0, **flag_counts(())}
     assert scalars(replace(report, status="too_few_points"), [], []) == {}
+    track = tuple(PastForecast(0.5, 1.0, {"0.9": 0.9}, {"0.9": 1.1}, came) for came in (1.0, 1.05, 1.2, 0.95))
+    assert scalars(replace(report, track=track), [], [])["scaling/track_inside"] == 0.75
 
 
 def test_a_report_in_words():

@@ -53,7 +53,7 @@ def test_the_names_are_told_ahead():
     assert not anneals(replace(REPORT, schedule=ScheduleNote("constant")))
     names = scalar_names("tokens", [5e6], [7e9], planned=True, annealed=True)
     assert set(scalars(REPORT, [5e6], [7e9])) <= set(names)
-    assert len(names) == len(set(names)) == 3 * (3 + 1 + 1 + 1 + 4) + 5
+    assert len(names) == len(set(names)) == 3 * (3 + 1 + 1 + 1 + 4) + 6
     plain = scalar_names("tokens", [5e6], [7e9], planned=True)
     assert [name for name in names if "annealed" not in name] == list(plain)
 

@@ -11,7 +11,7 @@ from foretrain import forecast, forecast_run
 from foretrain.analysis import Question, Shelf, analyze
 from foretrain.annealing import RatePath
 from foretrain.axes import Counts
-from foretrain.findings import BestValue, PastForecast, Repeats, ScheduleNote, record_line
+from foretrain.findings import BestValue, PastForecast, Repeats, ScheduleNote, record_line, record_under_way
 from foretrain.observation import Observation, RunInfo, RunRecord
 from foretrain.report import NamedProjection, Report
 from foretrain.run_curve import RunCurve
@@ -336,13 +336,52 @@ def test_past_forecasts_are_those_of_the_first_points():
         assert past.inside() == (result.lower[0.9][0] <= whole["y"][-1] <= result.upper[0.9][0])
 
 
-def test_only_runs_that_have_ended_have_a_track():
-    assert analyze({"r": record(last=1000)}, Question("r")).track == ()
+def test_of_a_run_under_way_forecasts_of_its_newest_point_are_scored():
+    runs = {f"e{i}": record(f"e{i}", seed=i + 1, level=1.9 + 0.1 * i) for i in range(3)}
+    runs["r"] = record(last=1200, seed=9)
+    report = analyze(runs, Question("r"))
+    assert [past.share for past in report.track] == [0.3, 0.5, 0.75]
+    known = [arrays(runs[name]) for name in report.schedule.earlier[:2]]
+    whole = arrays(runs["r"])
+    for past in report.track:
+        first = whole["step"] <= past.share * 1200
+        result = forecast_run(whole["step"][first], whole["y"][first], whole["lr"], [1200], known)
+        ends = past.median, past.lower["0.9"], past.upper["0.9"]
+        assert ends == pytest.approx((result.median[0], result.lower[0.9][0], result.upper[0.9][0]), rel=1e-9)
+        assert past.came == whole["y"][-1]
+
+
+@pytest.mark.parametrize(("last", "shares"), [(TOTAL, [0.2, 0.3, 0.5, 0.75]), (1000, [0.3, 0.5, 0.75])])
+def test_at_a_constant_rate_past_forecasts_are_those_by_data(last, shares):
+    own = record(lr=constant(TOTAL), last=last)
+    track = analyze({"r": own}, Question("r")).track
+    assert [past.share for past in track] == shares
+    x, y = np.array([(o.counts.samples, o.value) for o in own.observations], dtype=float).T
+    for past in track:
+        first = x <= past.share * x[-1]
+        result = forecast(x[first], y[first], x[-1:])
+        ends = past.median, past.lower["0.9"], past.upper["0.9"]
+        assert ends == pytest.approx((result.median[0], result.lower[0.9][0], result.upper[0.9][0]), rel=1e-9)
+        assert past.came == y[-1]
+
+
+def test_a_run_that_has_come_to_its_planned_end_has_the_track_of_its_end():
     assert len(analyze({"r": record(state="running")}, Question("r")).track) == 4, "its last point has come"
     late = record(last=1950, state="running", every=150)
     assert late.observations[-1].counts.steps == 1950
     assert analyze({"r": late}, Question("r")).track != (), "the next point would lie beyond the end"
-    assert analyze({"r": record(lr=constant(TOTAL))}, Question("r")).track == ()
+
+
+def test_a_record_in_words_says_whose_intervals_were_too_narrow():
+    def track(*came):
+        return [PastForecast(0.5, 2.0, {"0.9": 1.9}, {"0.9": 2.1}, value) for value in came]
+
+    assert record_under_way({}) == record_under_way({"a": []}) == ""
+    line = "Of 5 past forecasts of where runs under way are now, {} were inside their 90 % interval."
+    assert record_under_way({"a": track(2.0, 2.0, 3.0), "b": track(2.0, 1.0)}) == line.format(3)
+    assert record_under_way({"a": track(2.0, 1.0, 3.0), "b": track(2.0, 2.0)}) == (
+        line.format(3) + " Too narrow so far are those of a."
+    )
 
 
 def test_few_points_are_not_scored():

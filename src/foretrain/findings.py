@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -282,14 +283,15 @@ class History:
 
 @dataclass(frozen=True)
 class PastForecast:
-    """What was projected for the end of a run when only a part of it had been trained, and what came.
+    """What was projected for the newest point of a run when only a part had been trained, and what came.
 
     Attributes:
-        share: Share of the optimizer steps that had been taken, 0 to 1.
-        median: The projected error at the end, in the metric's unit.
+        share: Share of the optimizer steps that had been taken, 0 to 1; of the data, where the rate does not
+            fall.
+        median: The projected error there, in the metric's unit.
         lower: Lower end of the interval by nominal level ("0.9").
         upper: Upper end of the interval by nominal level.
-        came: The error measured at the end.
+        came: The error measured there.
     """
 
     share: float
@@ -303,6 +305,23 @@ class PastForecast:
         if level not in self.lower or level not in self.upper:
             return False
         return self.lower[level] <= self.came <= self.upper[level]
+
+
+def record_under_way(tracks: Mapping[str, Sequence[PastForecast]]) -> str:
+    """The track record of runs under way in a sentence or two; empty where no past forecast could be scored.
+
+    Args:
+        tracks: By the run's name, its past forecasts of where it is now.
+    """
+    told = {run: [past.inside() for past in track if "0.9" in past.lower] for run, track in tracks.items()}
+    scored, inside = sum(map(len, told.values())), sum(map(sum, told.values()))
+    if not scored:
+        return ""
+    wrong = [run for run, held in told.items() if 2 * sum(held) < len(held)]
+    return (
+        f"Of {scored} past forecasts of where runs under way are now, {inside} were inside their 90 % "
+        "interval." + (f" Too narrow so far are those of {', '.join(wrong)}." if wrong else "")
+    )
 
 
 def record_line(forecasts: int, inside: int) -> str:

@@ -83,8 +83,8 @@ class Report:
         schedule: What the projections know of the learning rates; None in older reports.
         best: The lowest value so far; None where there is none.
         repeats: How often the data were seen; None where that is not counted or nothing was repeated.
-        track: Of a run that has come to its end, what had been projected for it along the way, from the same
-            run's first points and the study's other finished runs.
+        track: What had been projected along the way for the run's newest point, its end where it has come to
+            that, from the same run's first points and the study's other finished runs.
         stale: Why newer observations are not in this report although a fit was asked for; empty where no fit
             has failed since. Set where the report is kept, as the fit that would say so failed.
         past: The runs that this one goes on from, each with the data seen up to which its points are this

@@ -23,7 +23,7 @@ from foretrain.regions import IRREDUCIBLE, MIN_POINTS, POWER_LAW, SMALL_DATA, la
 from foretrain.relatives import Relatives
 from foretrain.repeats import DataBudget, data_budget
 from foretrain.status import FitStatus
-from foretrain.track import replay
+from foretrain.track import EARLIER_UNDER_WAY, SHARES, UNDER_WAY, replay, replay_by_data
 
 SCALES = (2.0, 10.0, 100.0)
 
@@ -144,7 +144,10 @@ def _follow(
     )
     note = ScheduleNote("followed", end=course.schedule.end, earlier=tuple(item.run for item in earlier))
     over = record.state == "finished" or course.is_over
-    track = replay(course, earlier, question.levels, relatives) if over else ()
+    if over:
+        track = replay(course, earlier, question.levels, relatives)
+    else:
+        track = replay(course, earlier[:EARLIER_UNDER_WAY], question.levels, shares=UNDER_WAY)
     return _Ahead(outlook, note, course.end_data, track)
 
 
@@ -175,7 +178,10 @@ def _ignore(
         levels=question.levels,
         relatives=relatives,
     )
-    return _Ahead(outlook, note, planned)
+    shares = SHARES if record.state == "finished" else UNDER_WAY
+    return _Ahead(
+        outlook, note, planned, replay_by_data(budget.effective(x), y, question.levels, shares=shares)
+    )
 
 
 def _places(question: Question, last: float, planned: float | None) -> list[tuple[str, float]]:

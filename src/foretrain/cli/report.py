@@ -22,7 +22,7 @@ from foretrain.cli.report_many import MOST_IN_FULL, Told, tell
 from foretrain.cli.roots import add_source, choose, read_studies, study_folders
 from foretrain.comparison import RunCurve, resumed_as
 from foretrain.decisions import from_study
-from foretrain.findings import ANNEALED, NOT_ANNEALED, borrowing_line, record_line
+from foretrain.findings import ANNEALED, NOT_ANNEALED, borrowing_line, record_line, record_under_way
 from foretrain.importers import SOURCES
 from foretrain.importers.logs import LogError, name_under
 from foretrain.records import folder_name
@@ -152,7 +152,8 @@ def _columns(reports: Sequence[Report]) -> tuple[str, ...]:
 def _lines(told: Told) -> list[str]:
     """What there is to say of all runs together."""
     reports = told.reports
-    lines = (told.line, _regions(reports), *_borrowed(reports), *_best(reports), _track(reports))
+    now = record_under_way({r.run: r.track for r in reports if r.state == "running"})
+    lines = (told.line, _regions(reports), *_borrowed(reports), *_best(reports), _track(reports), now)
     return [line for line in lines if line]
 
 

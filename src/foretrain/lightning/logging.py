@@ -19,6 +19,7 @@ SIZE_FACTORS = ("2x size", "10x size")
 PLANNED_END = "planned end"
 FLAGS = "scaling/flags"
 STALE = "scaling/stale"
+TRACK = "scaling/track_inside"
 TOO_FEW_POINTS = (
     "too_few_points"  # a report's status, with which its projections are hardly more than a guess
 )
@@ -54,7 +55,7 @@ def scalar_names(
     stems += [f"{short(target)}_params" for target in target_params]
     names = [f"projected_{stem}" for stem in stems] + [f"annealed_{stem}" for stem in data if annealed]
     projected = (f"scaling/{name}{end}" for name in names for end in ("", "_lower", "_upper"))
-    return (*projected, *flag_counts(()), STALE, f"scaling/{axis}")
+    return (*projected, *flag_counts(()), TRACK, STALE, f"scaling/{axis}")
 
 
 def anneals(report: Report) -> bool:
@@ -95,6 +96,8 @@ def scalars(report: Report, targets: Sequence[float], target_params: Sequence[fl
         found[f"scaling/{report.axis}"] = report.points[-1][0]
     if found:
         found |= flag_counts(report.flags)
+        if report.track:
+            found[TRACK] = sum(past.inside(LEVEL) for past in report.track) / len(report.track)
         found[STALE] = float(bool(report.stale))
     return {name: value for name, value in found.items() if math.isfinite(value)}
 

@@ -43,6 +43,7 @@ def run_view(item: Entry, scalars: Series, metric: str) -> dict[str, Any]:
         "marks": [] if found is None else marks(found, item.axis),
         "forecasts": forecasts(item, scalars),
         "track": _track(item),
+        "ended": item.finished,
         "came": row["last"] if item.finished else None,
         "now": [row["data"], row["last"]],
         "flags": [] if report is None else _flags(item),
@@ -83,7 +84,7 @@ def forecasts(item: Entry, scalars: Series) -> list[dict[str, Any]]:
 
 
 def _track(item: Entry) -> list[dict[str, Any]]:
-    """What had been projected for the run's end after shares of its steps, and what came."""
+    """What had been projected for the run's newest point after shares of its steps, and what came."""
     report, last = item.report, item.points[-1][0] if item.points else None
     if report is None or last is None:
         return []

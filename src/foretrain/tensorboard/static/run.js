@@ -106,7 +106,7 @@ function drawResiduals(panel, run, found) {
 
 /** @param {any} panel @param {Run} run @param {any} found */
 function drawForecasts(panel, run, found) {
-  const told = found.forecasts, again = found.track.filter((/** @type {any} */ p) => p.data), came = found.came, metric = state.data.metric;
+  const told = found.forecasts, again = found.ended ? found.track.filter((/** @type {any} */ p) => p.data) : [], came = found.came, metric = state.data.metric;
   if (!told.length && !again.length) return null;
   const all = [...told, ...again];
   const f = frame(panel, {
@@ -145,7 +145,7 @@ export function oneRunDetail(run) {
     found.flags.length ? h('section', {class: 'doubts flags'}, h('h3', {}, 'Flagged'), ...found.flags.map((/** @type {any} */ flag) => h('div', {class: 'flag'},
       h('p', {}, h('b', {}, words(flag.kind)), `, ${words(flag.severity)}`, flag.step === null ? '' : `, since step ${amount(flag.step)}`), h('p', {}, flag.message),
       flag.evidence.length ? h('p', {class: 'evidence'}, flag.evidence.map((/** @type {any} */ [name, v]) => `${words(name)} ${v === null ? '–' : Number(v.toPrecision(4))}`).join(' · ')) : null))) : null,
-    found.track.length ? h('section', {}, h('h3', {}, 'Past forecasts of its end, made again'), h('table', {class: 'figures'}, h('tbody', {}, ...found.track.map((/** @type {any} */ p) =>
+    found.track.length ? h('section', {}, h('h3', {}, `Past forecasts of ${found.ended ? 'its end' : 'where it is now'}, made again`), h('table', {class: 'figures'}, h('tbody', {}, ...found.track.map((/** @type {any} */ p) =>
       h('tr', {}, h('th', {scope: 'row'}, `after ${percent(p.share)}`, h('small', {}, inside(p))), h('td', {}, value(p.median), h('small', {}, interval(p)))))),
     h('caption', {class: 'facts'}, `What came: ${value(found.track[0].came)}`))) : null,
     found.history ? null : h('p', {class: 'facts after'}, 'This report is of an earlier foretrain: it does not tell the learning rates, nor what was left out where.'),
