@@ -9,6 +9,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 OLDEST ?= .venv-oldest
+BARE ?= .venv-bare
 BIN = $(VENV)/bin
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
 WORKERS ?= 2
@@ -17,7 +18,7 @@ OLDEST_TESTS = $(addprefix tests/test_, store.py fitter.py child.py records_shar
 DEMO_LOGS ?= demo_logs
 SEED ?= 0
 
-.PHONY: demo test test-oldest faults lint types types-tab screenshots overhead clean
+.PHONY: demo test test-oldest test-bare faults lint types types-tab screenshots overhead clean
 
 demo: $(VENV)/.ready
 	$(BIN)/python examples/demo.py --log-dir $(DEMO_LOGS) --seed $(SEED)
@@ -28,6 +29,11 @@ test: $(VENV)/.ready
 # What depends on the versions: the callback with both Lightnings, the arithmetic and the files beneath it, the reports.
 test-oldest: $(OLDEST)/.ready
 	$(OLDEST)/bin/python -m pytest -n $(WORKERS) --dist loadfile --durations 10 tests/test_lightning_*.py $(OLDEST_TESTS)
+
+# Starts TensorBoard with the tab, its oldest and newest release, where torch and Lightning are absent.
+test-bare: $(BARE)-oldest/.ready $(BARE)-newest/.ready
+	$(BARE)-oldest/bin/python tests/bare_tensorboard.py
+	$(BARE)-newest/bin/python tests/bare_tensorboard.py
 
 # Injects every fault that the store and the callback are held to survive, at the numbers asked, and prints what it cost.
 faults: $(VENV)/.ready
@@ -66,5 +72,15 @@ $(OLDEST)/.ready: pyproject.toml constraints-oldest.txt
 		--editable '.[lightning,pytorch-lightning,tensorboard,fsspec,test]' requests setuptools packaging
 	@touch $@
 
+$(BARE)-oldest/.ready: pyproject.toml constraints-oldest.txt
+	$(PYTHON) -m venv $(BARE)-oldest
+	$(BARE)-oldest/bin/python $(PIP_INSTALL) --constraint constraints-oldest.txt --editable '.[tensorboard]'
+	@touch $@
+
+$(BARE)-newest/.ready: pyproject.toml
+	$(PYTHON) -m venv $(BARE)-newest
+	$(BARE)-newest/bin/python $(PIP_INSTALL) --upgrade --editable '.[tensorboard]'
+	@touch $@
+
 clean:
-	rm -rf $(VENV) $(OLDEST) $(DEMO_LOGS) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST) $(BARE)-oldest $(BARE)-newest $(DEMO_LOGS) .pytest_cache .mypy_cache .ruff_cache .hypothesis
