@@ -215,12 +215,16 @@ MAY_IMPORT = {
         *(f"tensorboard.{name}" for name in ("beside", "plain", "words")),
     },
     "tensorboard.view": {
-        *("analysis", "axes", "findings", "report"),
+        *("axes", "findings"),
         *(f"tensorboard.{name}" for name in ("plain", "rows", "words")),
+    },
+    "tensorboard.law_view": {
+        *("analysis", "report"),
+        *(f"tensorboard.{name}" for name in ("plain", "rows", "view", "words")),
     },
     "tensorboard.frontier": {
         *("axes", "decisions", "observation", "schedule"),
-        *(f"tensorboard.{name}" for name in ("plain", "rows", "view", "words")),
+        *(f"tensorboard.{name}" for name in ("law_view", "plain", "rows", "words")),
     },
     "tensorboard.run_view": {f"tensorboard.{name}" for name in ("beside", "plain", "rows", "words")},
     "tensorboard.answers": {
@@ -237,7 +241,8 @@ MAY_IMPORT = {
     },
     "tensorboard.plugin": {
         *("report", "analysis"),
-        *(f"tensorboard.{name}" for name in ("answers", "frontier", "metadata", "once", "reading")),
+        *(f"tensorboard.{name}" for name in ("answers", "frontier", "law_view", "metadata", "once")),
+        "tensorboard.reading",
         *(f"tensorboard.{name}" for name in ("run_view", "view", "web")),
     },
 }

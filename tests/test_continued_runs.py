@@ -14,8 +14,9 @@ from foretrain.observation import Observation, RunInfo
 from foretrain.points import OTHERWISE, run_curve
 from foretrain.report import Report
 from foretrain.store import ObservationStore, StudyReader
+from foretrain.tensorboard.law_view import law_curves, law_view
 from foretrain.tensorboard.rows import entry
-from foretrain.tensorboard.view import chosen, law_curves, law_view
+from foretrain.tensorboard.view import chosen
 
 SIZES = {"large": 3e7, "medium": 1e7, "small": 3e6, "tiny": 1e6}
 STEPS = tuple(int(step) for step in np.geomspace(1e4, 3e5, 20))

@@ -12,8 +12,8 @@ from foretrain.entering import CONSTANT, DECAYED
 from foretrain.points import run_curve
 from foretrain.report import JointReport, Report
 from foretrain.schedule import Schedule
+from foretrain.tensorboard.law_view import law_curves, law_view
 from foretrain.tensorboard.rows import entry
-from foretrain.tensorboard.view import law_curves, law_view
 from test_decisions_study import SIZES, run, study
 
 

@@ -312,6 +312,25 @@ def test_a_runs_own_route_tells_what_was_projected_for_its_end(client: Client) -
         assert get(client, f"/run{odd}") == {"gone": True}
 
 
+def test_the_sizes_are_compared_at_the_data_that_is_asked(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def joint_report(curves: Any, *, at_data: float | None = None) -> JointReport:
+        asked.append(at_data)
+        return JointReport("ok", runs=tuple(curve.run for curve in curves), at_data=at_data or 5e4)
+
+    monkeypatch.setattr("foretrain.analysis.joint_report", joint_report)
+    runs = get(client, "/runs")
+    labels = [
+        get(client, f"/law?version={runs['version']}&exclude=1,3{data}")["at_label"]
+        for data in ("", "&data=2e4", "&data=-1", "&data=2e4")
+    ]
+    assert labels == [f"{x} training examples seen" for x in ("50k", "20k", "50k", "20k")]
+    assert asked == [None, 2e4], "each is fitted once"
+
+
 def test_the_frontier_is_worked_out_once(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     from foretrain.tensorboard import plugin as module
 

@@ -21,9 +21,10 @@ from foretrain.report import (
     Report,
     ScheduleNote,
 )
+from foretrain.tensorboard.law_view import law_view, value_at
 from foretrain.tensorboard.plain import MAX_CURVE, MAX_POINTS
 from foretrain.tensorboard.rows import entry
-from foretrain.tensorboard.view import chosen, law_view, natural, runs_view, value_at
+from foretrain.tensorboard.view import chosen, natural, runs_view
 from foretrain.tensorboard.words import amount, figure
 
 FLAG = Flag(FlagKind.ABOVE_FAMILY, 10, "Above what the others predict.")
@@ -402,6 +403,26 @@ def test_the_law_across_the_runs() -> None:
     assert view["headline"] == (
         "A model of 10M parameters is projected to reach val_loss 1.250; 90\u00a0% between 1.000 and 1.500."
     )
+
+
+def test_slices_are_the_sizes_where_they_had_seen_less() -> None:
+    entries = [
+        entry("a", report("a", 1e4)),
+        entry("b", report("b", 1e5)),
+        entry("worse", report("worse", 1e5, points=((100.0, 9.0), (9000.0, 8.0)))),
+        entry("f", report("f", 1e6, flags=(FLAG,))),
+        entry("u", report("u", None)),
+        entry("late", report("late", 1e7, points=((1000.0, 1.0), (9000.0, 0.5)))),
+    ]
+    view = law_view(entries, joint(), metric="val_loss", axis="samples", exclude={"f"})
+    quarter, sixteenth = view["slices"]  # at a 64th no run had begun
+    assert [(one["data"], one["label"]) for one in view["slices"]] == [(1250.0, "1.25k"), (312.5, "312")]
+    assert quarter["points"][:2] == [[n, pytest.approx(10 * 1250**-0.25, rel=1e-3)] for n in (1e4, 1e5)]
+    assert quarter["points"][2][0] == 1e7
+    assert sixteenth["points"] == [[n, pytest.approx(10 * 312.5**-0.25, rel=1e-3)] for n in (1e4, 1e5)]
+    none = JointReport("too_few_sizes")
+    asked = law_view(entries, none, metric="val_loss", axis="samples", exclude=(), at=2000.0)
+    assert asked["at_label"] == "2k training examples seen"
 
 
 def test_without_a_law_the_errors_are_shown_where_all_runs_have_been() -> None:

@@ -128,7 +128,7 @@ def test_one_run_in_full(tab: Tab) -> None:
     assert tab.count("[data-panel=run] .mark-decay") == 2
     assert tab.count("[data-panel=run] .mark-epoch") == 2
     labels = tab.frame.eval_on_selector_all(
-        "[data-panel=run] .region-label", "all => all.map(e => e.textContent)"
+        "[data-panel=run] .event-label", "all => all.map(e => e.textContent)"
     )
     assert labels == ["rate falls", "rate has fallen"]
     assert "not finite: 2" in tab.text(".detail")
@@ -296,6 +296,61 @@ def test_a_chart_is_zoomed_by_dragging_by_the_wheel_and_by_keys(tab: Tab) -> Non
     assert LARGEST in tab.text(".detail h2"), "a drag chooses no run"
 
 
+def test_sizes_are_compared_at_other_amounts_of_data(tab: Tab) -> None:
+    tab.turn_to("Model size")
+    assert tab.count(".slice") == tab.count(".slice-label") == 2
+    assert "at 50k" in tab.text(".detail .facts")
+    assert tab.frame.locator(".key-slice").is_visible()
+    numbers = downloaded(tab, "size", "CSV").decode()
+    assert numbers.count("measured at 12.5k") == 5, "the flagged run is left out"
+    tab.frame.locator("[aria-label=Ask] label:has-text('Data') input").fill("20k")
+    tab.frame.wait_for_selector(".detail .facts:has-text('at 20k')")
+    assert "p.foretrain.data=20000" in hash_of(tab)
+
+
+def test_the_schedule_of_the_chosen_run_is_marked_on_its_curve(tab: Tab) -> None:
+    tab.frame.wait_for_selector(".mark-decay", state="attached")
+    labels = tab.frame.locator("[data-panel=curves] .event-label").all_text_contents()
+    assert "rate falls" in labels
+    assert tab.count("[data-panel=curves] .mark-epoch") >= 2
+    tab.frame.select_option("label:has-text('Horizontal axis') select", "tokens")
+    tab.ready()
+    assert tab.count(".mark-decay") == 0, "the marks have their places on the data axis"
+
+
+def test_two_fingers_zoom_and_a_tap_chooses(tab: Tab) -> None:
+    box = tab.frame.locator(".chart svg").bounding_box()
+    session = tab.page.context.new_cdp_session(tab.page)
+    session.send("Emulation.setTouchEmulationEnabled", {"enabled": True, "maxTouchPoints": 2})
+
+    def touch(kind: str, *places: tuple[float, float]) -> None:
+        points = [{"x": box["x"] + x, "y": box["y"] + y, "id": i} for i, (x, y) in enumerate(places)]
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    def place(tick: str) -> float:
+        return ticks(tab, "curves")[tick]
+
+    full = ticks(tab, "curves")
+    left, right = full["10k"], full["100k"]
+    touch("touchStart", (left, 150))
+    touch("touchStart", (left, 150), (right, 250))
+    touch("touchMove", (left - 20, 140), (right + 40, 270))
+    touch("touchEnd")
+    # The middle moves by 10 pixels, and all is wider by how much farther the fingers are apart.
+    wider = ((right - left + 60) ** 2 + 130**2) ** 0.5 / ((right - left) ** 2 + 100**2) ** 0.5
+    assert place("100k") - place("10k") == pytest.approx(wider * (right - left), rel=0.01)
+    assert (place("100k") + place("10k")) / 2 == pytest.approx((left + right) / 2 + 10, abs=1.5)
+    assert LARGEST in tab.text(".detail h2"), "two fingers choose no run"
+    tab.frame.click("text=Reset zoom")
+    assert ticks(tab, "curves") == full
+    d = str(tab.frame.locator(".points.dot.other").first.get_attribute("d"))
+    x, y = map(float, re.findall(r"M([\d.]+) ([\d.]+)", d)[0])
+    touch("touchStart", (x, y))
+    touch("touchEnd")
+    assert LARGEST not in tab.text(".detail h2")
+    assert ticks(tab, "curves") == full
+
+
 def downloaded(tab: Tab, panel: str, kind: str) -> bytes:
     with tab.page.expect_download() as found:
         tab.frame.click(f"[data-panel={panel}] [aria-label='Download this chart as {kind}']")
@@ -387,6 +442,10 @@ def test_of_many_runs_the_table_shows_the_first_and_all_when_asked(tab: Tab) -> 
 @pytest.mark.parametrize("route", ["frontier", "run", "answer"])
 def test_a_fault_behind_a_view_is_told_and_can_be_retried(tab: Tab, route: str) -> None:
     tab.page.route(f"**/foretrain/{route}?*", lambda r: r.fulfill(status=500, body="<b>broken</b>"))
+    if route == "run":  # another one than the curves have asked for, who show all the same
+        tab.frame.click(f'.legend button[title="{SMALLEST}"]')
+        tab.ready()
+        assert tab.frame.locator("[role=alert]").is_hidden() and tab.count(".points.selected") == 1
     tab.frame.click(f".views button:text-is('{'Run' if route == 'run' else 'Frontier'}')")
     tab.frame.wait_for_selector("[role=alert]:not([hidden])")
     assert "<b>broken</b>" in tab.text("[role=alert]")

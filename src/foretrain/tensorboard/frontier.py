@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from foretrain.axes import Counts
 from foretrain.observation import Observation, RunInfo, RunRecord
 from foretrain.schedule import Schedule
+from foretrain.tensorboard.law_view import curve_of
 from foretrain.tensorboard.plain import MAX_ITEMS, number, positive, short, text
 from foretrain.tensorboard.rows import Entry
-from foretrain.tensorboard.view import curve_of
 from foretrain.tensorboard.words import unit
 
 if TYPE_CHECKING:

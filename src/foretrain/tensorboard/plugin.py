@@ -14,11 +14,12 @@ from werkzeug import wrappers
 from foretrain.report import JointReport
 from foretrain.tensorboard.answers import answers_view, targets
 from foretrain.tensorboard.frontier import Frontier, frontier_view, study_frontier
+from foretrain.tensorboard.law_view import law_curves, law_view
 from foretrain.tensorboard.metadata import PLUGIN_NAME, TAB_NAME
 from foretrain.tensorboard.once import Once
 from foretrain.tensorboard.reading import MAX_RUNS, Look, Runs
 from foretrain.tensorboard.run_view import run_view
-from foretrain.tensorboard.view import law_curves, law_view, runs_view
+from foretrain.tensorboard.view import runs_view
 from foretrain.tensorboard.web import as_json, file_route, json_route
 
 if TYPE_CHECKING:
@@ -105,13 +106,21 @@ class ScalingPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
         return _no_runs() if look is None else _runs(look, along)
 
     def law_impl(
-        self, ctx: Any, experiment: str, *, exclude: Iterable[int] = (), version: str = "", **selection: Any
+        self,
+        ctx: Any,
+        experiment: str,
+        *,
+        at: float | None = None,
+        exclude: Iterable[int] = (),
+        version: str = "",
+        **selection: Any,
     ) -> dict[str, Any]:
         """What the page shows of the law across the runs: see `view.law_view`.
 
         Args:
             ctx: TensorBoard's request context.
             experiment: TensorBoard's experiment id.
+            at: The data that the sizes are compared at, in the axis's unit; what all have reached if None.
             exclude: Which runs to leave out, as positions in the answer of `runs_impl`.
             version: The version of that answer; if the runs have changed since, so may the positions, and
                 the answer is only `{"outdated": true}`.
@@ -122,10 +131,10 @@ class ScalingPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
             return {"outdated": True}
         left_out = look.without(exclude)
         joint = self._answers.get(
-            ("law", experiment, *look.key, left_out), lambda: _fit(law_curves(look.entries, left_out))
+            ("law", experiment, *look.key, left_out, at), lambda: _fit(law_curves(look.entries, left_out), at)
         )
         return law_view(
-            look.entries, joint, metric=look.metric, axis=look.selection["axis"], exclude=left_out
+            look.entries, joint, metric=look.metric, axis=look.selection["axis"], exclude=left_out, at=at
         )
 
     def frontier_impl(
@@ -200,7 +209,9 @@ class ScalingPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
         return told
 
     def _law_route(self, request: wrappers.Request) -> dict[str, Any]:
-        return self.law_impl(*_place(request), **_listing(request))
+        return self.law_impl(
+            *_place(request), at=targets(request.args.items()).get("data"), **_listing(request)
+        )
 
     def _frontier_route(self, request: wrappers.Request) -> dict[str, Any]:
         return self.frontier_impl(*_place(request), **_listing(request))
@@ -228,11 +239,11 @@ def _runs(look: Look, along: str | None) -> dict[str, Any]:
     return {**view, "metrics": look.metrics, "hidden": look.hidden, "version": look.version}
 
 
-def _fit(curves: list[RunCurve]) -> JointReport:
+def _fit(curves: list[RunCurve], at: float | None) -> JointReport:
     from foretrain.analysis import joint_report  # loads scipy: not while TensorBoard starts
 
     try:
-        return joint_report(curves)
+        return joint_report(curves, at_data=at)
     except Exception:  # the runs can still be shown
         log.exception("foretrain: the law across the runs could not be fitted")
         return JointReport("failed", "The law could not be fitted: TensorBoard's log says why.")

@@ -3,6 +3,7 @@
 import {linearTicks, logTicks, placeLabels} from './axes.js';
 import {amount, h, part, s} from './dom.js';
 import {downloads} from './download.js';
+import {listenToFingers} from './touch.js';
 
 /** @typedef {{px: number, py: number, lines: string[], run?: string, main?: boolean, rule?: boolean}} Target */
 /** @typedef {{svg: any, marks: any, x: (v: number) => number, y: (v: number) => number, width: number, height: number,
@@ -38,6 +39,7 @@ export class Panel {
       onpointerdown: (/** @type {PointerEvent} */ e) => this.onDown(e), onpointerup: (/** @type {PointerEvent} */ e) => this.onUp(e),
       onpointercancel: () => this.endDrag(), ondblclick: () => this.setZoom(null)});
     this.box.addEventListener('wheel', (/** @type {WheelEvent} */ e) => this.onWheel(e), {passive: false});
+    listenToFingers(this);
     this.key = h('p', {class: 'keys'});
     this.above = h('div', {class: 'above'});
     this.element = h('section', {class: 'panel', 'data-panel': name},

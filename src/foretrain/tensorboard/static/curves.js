@@ -3,7 +3,8 @@
 import {logRange, widen} from './axes.js';
 import {frame} from './chart.js';
 import {amount, figures, formula, h, interval, list, swatch, value, words} from './dom.js';
-import {between, drawBand, drawLaw, drawPoints, drawProjection, drawRegions} from './marks.js';
+import {between, drawBand, drawEvents, drawLaw, drawPoints, drawProjection, drawRegions} from './marks.js';
+import {answers} from './server.js';
 import {state} from './state.js';
 
 /** @typedef {import('./dom.js').Run} Run */
@@ -11,9 +12,9 @@ import {state} from './state.js';
 export const KEYS = [['dot', 'measured', '.dot'], ['flag', 'flagged run', '.flagged'], ['line', 'fitted law', '.law'], ['band', '90 % interval', '.band'],
   ['end', 'as planned', '.kind-as-planned, .planned:not(.kind-not-annealed, .kind-schedule-unknown)'], ['wedge', 'annealed: longer, with the schedule stretched', '.kind-annealed'],
   ['mark', 'projection, not annealed', '.kind-not-annealed'], ['mark', 'projection, schedule unknown', '.kind-schedule-unknown'], ['mark', 'projection', '.kind-:not(.planned)'],
-  ['region', 'small data or irreducible', '.region-shade']];
+  ['region', 'small data or irreducible', '.region-shade'], ['edge', 'learning rate', '.mark-decay, .mark-warm-up'], ['tick', 'epoch', '.mark-epoch']];
 
-const MOST_LAWS = 200; // of more runs only the chosen one's law is drawn: the others could not be told apart
+export const MOST_LAWS = 200; // of more runs only the chosen one's law is drawn: the others could not be told apart
 
 /** @param {Run[]} runs @param {Run|null} selected */
 export function curvesPanels(runs, selected) {
@@ -48,6 +49,7 @@ function draw(panel, runs, selected) {
     guides: [...(selected ? guides(selected) : []), ...(asked ? [{x: asked, label: 'asked', kind: 'asked'}] : [])],
   });
   if (selected && selected.regions) drawRegions(f, selected);
+  if (selected && answers.run && answers.run.name === selected.name && state.data.along === state.data.axis) drawEvents(f, answers.run.marks, state.data.axis_label);
   const curve = selected && selected.curve ? between(selected.curve, f.xRange[0], f.xRange[1]) : null;
   const crowd = drawn.length > 40 ? ' crowd' : '';
   for (const run of [...drawn.filter((r) => r !== selected), ...(selected ? [selected] : [])]) {

@@ -6,8 +6,9 @@
 import './axes.js';
 import './download.js';
 import './marks.js';
+import './touch.js';
 import {Panel} from './chart.js';
-import {curvesPanels, runDetail} from './curves.js';
+import {MOST_LAWS, curvesPanels, runDetail} from './curves.js';
 import {fixed, h, part, swatch} from './dom.js';
 import {flagsTable} from './flags.js';
 import {frontierDetail, frontierPanels} from './frontier.js';
@@ -59,9 +60,10 @@ function refresh() {
   show();
   if (!state.data || !state.data.metric || state.error) return;
   writeLink();
-  const run = pickRun(shownRuns());
-  if (state.view === 'size') askFor('law', {}, show, load);
-  if (state.view === 'run' && run) askFor('run', {run: run.name}, show, load);
+  const runs = shownRuns(), run = pickRun(runs);
+  if (state.view === 'size') askFor('law', {data: state.targets.data}, show, load);
+  const wanted = state.view === 'run' || (state.view === 'curves' && runs.length <= MOST_LAWS); // for the marks of its schedule
+  if (wanted && run) askFor('run', {run: run.name}, show, load, state.view === 'curves');
   if (state.view === 'frontier') askFor('frontier', {}, afterFrontier, load);
   askTargets(run);
 }

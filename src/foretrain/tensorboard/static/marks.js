@@ -101,5 +101,18 @@ export function drawRegions(f, run) {
   }
 }
 
+/** Where the learning rate bends and where passes over the data begin. @param {Frame} f @param {{kind: string, x: number, label: string}[]} events @param {string} unit of the axis */
+export function drawEvents(f, events, unit) {
+  const top = f.edge.top, bottom = f.height - f.edge.bottom;
+  let row = 0;
+  for (const {kind, x, label} of events) {
+    if (x < f.xRange[0] || x > f.xRange[1]) continue;
+    const px = f.x(x), right = px + label.length * 6.6 + 12 < f.width - f.edge.right, epoch = kind === 'epoch';
+    f.marks.append(s('line', {x1: px, x2: px, y1: epoch ? bottom - 9 : top, y2: bottom, class: `event mark-${kind}`}));
+    if (!epoch) f.marks.append(s('text', {x: px + (right ? 5 : -5), y: bottom - 26 - 15 * row++, 'text-anchor': right ? 'start' : 'end', class: 'event-label'}, label));
+    else f.targets.push({px, py: bottom - 4, lines: [label, `at ${amount(x)} ${unit}`]});
+  }
+}
+
 /** A small cross. @param {number} px @param {number} py @param {number} [r] */
 export const cross = (px, py, r = 4) => `M${px - r} ${py - r}l${2 * r} ${2 * r}M${px - r} ${py + r}l${2 * r} ${-2 * r}`;

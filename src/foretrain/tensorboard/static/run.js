@@ -4,13 +4,13 @@ import {logRange, widen} from './axes.js';
 import {frame} from './chart.js';
 import {amount, h, interval, list, s, value, words} from './dom.js';
 import {KEYS as CURVE_KEYS, asTable, guides, runDetail, shownProjections} from './curves.js';
-import {bar, between, cross, drawBand, drawLaw, drawPoints, drawProjection, drawRegions, line} from './marks.js';
+import {bar, between, cross, drawBand, drawEvents, drawLaw, drawPoints, drawProjection, drawRegions, line} from './marks.js';
 import {answers, busy} from './server.js';
 import {state} from './state.js';
 
 /** @typedef {import('./dom.js').Run} Run */
 
-const KEYS = [...CURVE_KEYS, ['cross', 'left out', '.left-out'], ['edge', 'learning rate', '.mark-decay, .mark-warm-up'], ['tick', 'epoch', '.mark-epoch']];
+const KEYS = [...CURVE_KEYS, ['cross', 'left out', '.left-out']];
 const RESIDUAL_KEYS = [['dot', 'error above or below the law', '.dot'], ['band', '90 % interval', '.band']];
 const FORECAST_KEYS = [['line', 'projected end, as told then', '.law'], ['band', 'its 90 % interval', '.band'],
   ['end', 'projected again from a part of the run', '.replayed'], ['came', 'what came', '.came']];
@@ -52,7 +52,7 @@ function drawRun(panel, run, found) {
   const f = frame(panel, {xRange, yRange: widen(logRange(values, 0.05), projections.flatMap((p) => [p.lower, p.upper])),
     xLabel: state.data.axis_label, yLabel: metric, guides: guides(run)});
   if (run.regions) drawRegions(f, run);
-  if (found) drawEvents(f, found.marks);
+  if (found) drawEvents(f, found.marks, state.data.axis_label);
   const end = points[points.length - 1][0];
   if (run.curve) {
     drawBand(f, between(run.curve, f.xRange[0], f.xRange[1]), run.color);
@@ -71,19 +71,6 @@ function drawRun(panel, run, found) {
   f.csv = {columns: [...table.columns, 'reason'], rows: [...table.rows.map((row) => [...row, null]),
     ...out.map((/** @type {any} */ p) => [run.name, 'left out', p.data, p.value, null, null, run.params, p.reason])]};
   return f;
-}
-
-/** Where the learning rate bends and where passes over the data begin. @param {any} f @param {any[]} events */
-function drawEvents(f, events) {
-  const top = f.edge.top, bottom = f.height - f.edge.bottom;
-  let row = 0;
-  for (const {kind, x, label} of events) {
-    if (x < f.xRange[0] || x > f.xRange[1]) continue;
-    const px = f.x(x), right = px + label.length * 6.6 + 12 < f.width - f.edge.right, epoch = kind === 'epoch';
-    f.marks.append(s('line', {x1: px, x2: px, y1: epoch ? bottom - 9 : top, y2: bottom, class: `event mark-${kind}`}));
-    if (!epoch) f.marks.append(s('text', {x: px + (right ? 5 : -5), y: bottom - 18 - 15 * row++, 'text-anchor': right ? 'start' : 'end', class: 'region-label'}, label));
-    else f.targets.push({px, py: bottom - 4, lines: [label, `at ${amount(x)} ${state.data.axis_label}`]});
-  }
 }
 
 /** @param {any} panel @param {Run} run @param {any} found */

@@ -48,12 +48,14 @@ export async function askRuns() {
  * @param {Record<string, any>} more
  * @param {() => void} show called when there is something new to show
  * @param {() => void} reload called where a run has moved on since it was listed
+ * @param {boolean} [extra] whether the view can do without the answer, so that a fault is not worth a word
  */
-export async function askFor(route, more, show, reload) {
+export async function askFor(route, more, show, reload, extra = false) {
   if (state.error || !state.data || !state.data.metric) return;
   const query = {...question(), version: state.data.version, ...(route === 'run' ? {} : {exclude: leftOut()}), ...more};
   const key = JSON.stringify(query);
-  if (last.get(route) === key && !(/** @type {any} */ (answers)[route] === null && !busy[route])) return;
+  const failed = /** @type {any} */ (answers)[route] === null && !busy[route];
+  if (last.get(route) === key && (extra || !failed)) return;
   last.set(route, key);
   const mine = turn(route);
   busy[route] = true;
@@ -74,6 +76,10 @@ export async function askFor(route, more, show, reload) {
   } catch (error) {
     if (mine !== turns.get(route)) return;
     busy[route] = false;
+    if (extra) {
+      answers[route] = null;
+      return;
+    }
     last.delete(route);
     state.error = String(/** @type {any} */ (error).message || error).slice(0, 300);
   }

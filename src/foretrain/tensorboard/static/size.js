@@ -10,7 +10,7 @@ import {state} from './state.js';
 /** @typedef {import('./dom.js').Run} Run */
 
 const KEYS = [['dot', 'measured', '.dot'], ['hollow', 'not there yet: projected', '.hollow'], ['flag', 'flagged run', '.flagged'],
-  ['line', 'law across the runs', '.law'], ['band', '90 % interval', '.band'], ['mark', 'larger model', '.projection']];
+  ['line', 'law across the runs', '.law'], ['band', '90 % interval', '.band'], ['mark', 'larger model', '.projection'], ['slice', 'where they had seen less', '.slice']];
 
 /** @param {Run[]} runs @param {Run|null} selected */
 export function sizePanels(runs, selected) {
@@ -30,12 +30,13 @@ function draw(panel, runs, selected) {
   const {projections} = law, params = (/** @type {any} */ p) => p.params;
   const xRange = logRange([...finals.map(params), ...projections.map(params)], 0.05);
   const whole = law.by_size ? between(law.by_size, xRange[0], xRange[1]) : null;
-  const values = [...finals.map((/** @type {any} */ p) => p.value), ...projections.map((/** @type {any} */ p) => p.median), ...(whole ? whole.median : [])];
+  const values = [...finals.map((/** @type {any} */ p) => p.value), ...projections.map((/** @type {any} */ p) => p.median), ...(whole ? whole.median : []), ...law.slices.flatMap((/** @type {any} */ one) => one.points.map((/** @type {number[]} */ [, y]) => y))];
   const f = frame(panel, {
     xRange, yRange: widen(logRange(values, 0.08), projections.flatMap((/** @type {any} */ p) => [p.lower, p.upper])),
     xLabel: 'trainable parameters', yLabel: `${data.metric} at ${law.at_label}`,
     guides: projections.map((/** @type {any} */ p) => ({x: p.params, label: p.name, kind: ''})),
   });
+  drawSlices(f, law.slices);
   const curve = law.by_size ? between(law.by_size, f.xRange[0], f.xRange[1]) : null;
   if (curve && curve.x.length > 1) {
     drawBand(f, curve, 'var(--law)');
@@ -59,10 +60,21 @@ function draw(panel, runs, selected) {
   for (const p of projections) drawProjection(f, p.params, p, 'var(--law)');
   f.csv = {columns: ['run', 'kind', 'parameters', data.metric, 'lower 90 %', 'upper 90 %', 'in the law'], rows: [
     ...finals.map((/** @type {any} */ p) => [p.name, p.measured ? 'measured' : 'projected', p.params, p.value, null, null, p.used ? 'yes' : 'no']),
+    ...law.slices.flatMap((/** @type {any} */ one) => one.points.map((/** @type {number[]} */ [n, y]) => [null, `measured at ${one.label}`, n, y, null, null, null])),
     ...projections.map((/** @type {any} */ p) => [null, `projected: ${p.name}`, p.params, p.median, p.lower, p.upper, null]),
     ...(law.by_size ? law.by_size.x.map((/** @type {number} */ x, /** @type {number} */ i) =>
       [null, 'law', x, law.by_size.median[i], law.by_size.lower[i], law.by_size.upper[i], null]) : [])]};
   return f;
+}
+
+/** The same sizes where they had seen less data, as measured. @param {any} f @param {any[]} slices */
+function drawSlices(f, slices) {
+  for (const {label, points} of slices) {
+    const xs = points.map((/** @type {number[]} */ [n]) => n), ys = points.map((/** @type {number[]} */ [, y]) => y);
+    f.marks.append(s('path', {d: line(f, xs, ys), class: 'slice'}));
+    f.marks.append(s('text', {x: f.x(xs[0]) + 4, y: f.y(ys[0]) - 6, class: 'slice-label'}, label));
+    for (const [n, y] of points) f.targets.push({px: f.x(n), py: f.y(y), lines: [`${state.data.metric} ${value(y)}`, `${amount(n)} parameters`, `at ${label} ${state.data.axis_label}`]});
+  }
 }
 
 /** @param {Run[]} runs */
