@@ -184,6 +184,7 @@ MAY_IMPORT = {
     "hestness_target": {"hestness", "hestness_law"},
     "error_sources": {"hestness_law", "inputs", "laws"},
     "cross_validation": {"fitting", "inputs", "laws"},
+    "pruning": {"inputs", "laws"},
     "timescale": {"fitting", "hestness_law", "inputs", "laws", "observation"},
     "lightning": {
         *("flags", "shards"),
