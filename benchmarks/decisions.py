@@ -122,9 +122,17 @@ def waste(truth: Truth, compute: float, n: float) -> float:
     got = float(truth(n, compute / FLOPS_PER_WEIGHT / n))
     if got <= best_size(truth, compute)[1]:
         return 0.0
-    low = np.log(compute) - 20.0
-    needed = brentq(lambda c: best_size(truth, float(np.exp(c)))[1] - got, low, np.log(compute) + 1e-3)
-    return float(np.exp(np.log(compute) - needed) - 1)
+    return compute / compute_needed(truth, got) - 1
+
+
+def compute_needed(truth: Truth, error: float) -> float:
+    """The least compute for an error, infinite where the floor forbids it."""
+
+    def above(log_compute: float) -> float:
+        return best_size(truth, float(np.exp(log_compute)))[1] - error
+
+    low, high = np.log(FLOPS_PER_WEIGHT * SMALLEST * DATA) - 12.0, 100.0
+    return float(np.exp(brentq(above, low, high))) if above(high) < 0.0 else np.inf
 
 
 def simulate(studies: int, seed: int, console: Console, *, of_prior: bool = False) -> None:
@@ -143,7 +151,7 @@ def simulate(studies: int, seed: int, console: Console, *, of_prior: bool = Fals
 
     def judge(name: str, lower: float, upper: float, truth: float) -> None:
         inside.setdefault(name, []).append(bool(lower <= truth <= upper))
-        spread.setdefault(name, []).append(float(np.log(upper / lower)))
+        spread.setdefault(name, []).append(float(np.log(upper / lower)) if np.isfinite(upper) else np.inf)
 
     for number in track(range(studies), description="studies", console=console):
         truth = draw_truth(rng, of_prior=of_prior)
@@ -154,8 +162,8 @@ def simulate(studies: int, seed: int, console: Console, *, of_prior: bool = Fals
         compute = FLOPS_PER_WEIGHT * 16 * largest * most
         advice = planner.optimum(compute)
         seconds.append(time.process_time() - start)
-        best, _ = best_size(truth, compute)
-        judge("best size for 16x compute", advice.size.lower[0.9], advice.size.upper[0.9], best)
+        best_n, best = best_size(truth, compute)
+        judge("best size for 16x compute", advice.size.lower[0.9], advice.size.upper[0.9], best_n)
         final = planner.final_loss(4 * largest, 4 * most)
         outcome = float(truth(4 * largest, 4 * most))
         outcome *= float(np.exp(study.run_noise * rng.normal() + study.point_noise * rng.normal()))
@@ -190,11 +198,16 @@ def simulate(studies: int, seed: int, console: Console, *, of_prior: bool = Fals
         verdict = planner.more_data_or_bigger_model(largest, most).verdict
         verdicts[VERDICTS[0]].append(right(verdict, "more data", "a bigger model", more))
         gain = float(np.exp(rng.normal(0, 0.05)))
-        other = Planner(
-            study.n, study.d, study.y / gain * np.exp(study.run_noise * rng.normal(size=study.y.size))
+        of_run = np.unique(study.n, return_inverse=True)[1]
+        noise = (
+            study.run_noise * np.random.default_rng([seed, number, 1]).normal(size=of_run.max() + 1)[of_run]
         )
-        verdict = compute_multiplier(other, planner, compute, ("B", "A")).verdict
-        verdicts[VERDICTS[1]].append(right(verdict, "B", "A", gain > 1))
+        noise += study.point_noise * rng.normal(size=study.y.size)
+        other = Planner(study.n, study.d, truth(study.n, study.d) / gain * np.exp(noise))
+        choice = compute_multiplier(other, planner, compute, ("B", "A"))
+        verdicts[VERDICTS[1]].append(right(choice.verdict, "B", "A", gain > 1))
+        as_good = compute_needed(truth, best / gain)
+        judge("compute of A over B's", choice.answer.lower[0.9], choice.answer.upper[0.9], as_good / compute)
     spent = 1e3 * statistics.median(seconds)
     print(f"\n{studies} simulated studies, {spent:.0f} ms of processor time for a plan")
     print(f"{'90% interval (80% where said) of':44}{'holds':>8}{'spans, median':>16}")

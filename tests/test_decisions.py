@@ -184,6 +184,15 @@ def test_a_better_recipe_is_told_by_the_compute_it_saves():
     assert same.verdict == "cannot tell"
 
 
+def test_what_is_not_known_of_one_recipe_has_no_part_in_what_is_not_known_of_the_other():
+    """Planners of one seed draw alike: of recipes whose points agree, each draw would say that they tie."""
+    points = grid(LAW)
+    drawn_alike = compute_multiplier(Planner(*points), Planner(*points), 1e21).answer
+    drawn_apart = compute_multiplier(Planner(*points, seed=3), Planner(*points, seed=4), 1e21).answer
+    alike, apart = (np.log(told.upper[0.9] / told.lower[0.9]) for told in (drawn_alike, drawn_apart))
+    assert alike == pytest.approx(apart, rel=0.1) and apart > 0.1
+
+
 def test_the_next_run_narrows_the_forecast_more_than_another_would():
     n, d, y = grid(LAW, sizes=(1e7, 3e7, 1e8))
     planner = Planner(n, d, y)

@@ -242,6 +242,16 @@ def test_another_run_of_a_known_size_lies_in_its_interval_as_often_as_is_said():
     assert 0.8 < np.mean(inside) < 0.98
 
 
+@pytest.mark.parametrize(("sizes", "points", "counts"), [(3, 12, True), (4, 1, True), (4, 12, False)])
+def test_distance_counts_until_a_family_has_tested_the_law_on_itself(sizes, points, counts):
+    """None of three sizes has three smaller ones to forecast it; points as few as parameters test nothing."""
+    n, d = (v.ravel() for v in np.meshgrid(np.geomspace(1e7, 3e8, sizes), np.geomspace(1e9, 3e10, points)))
+    d = d * (n / 1e7) ** 0.5
+    y = law(n, d) * np.exp(0.004 * np.random.default_rng(3).normal(size=n.size))
+    model = model_family(n, d, y)
+    assert (model.drift > 0).tolist() == [counts, counts]
+
+
 def test_gadre_from_five_small_runs(published_curves):
     """The runs that Gadre et al. 2024 fit, and those that they predict, within .71 % and .73 %."""
     (n, d, y), (at_n, at_d, at_y) = gadre_split(published_curves, "loss_c4_val")

@@ -235,12 +235,14 @@ def _average_exponents(
     seen = n.size * float((w * own**2).sum() / w.sum())
     variance = (PRIOR_POINTS * USUAL_NOISE**2 + seen) / (PRIOR_POINTS + max(n.size - FITTED, 0))
     unknown = np.array([runs < MIN_SIZES, ratio(d.max(), d.min()) < 1.5])
+    # Of more sizes the larger ones were forecast, which says how far to trust the spread of the exponents.
+    tested = runs > MIN_SIZES and FitStatus.TOO_FEW_POINTS not in model.reasons
     return replace(
         model,
         between=between,
         within=within,
         residual=SCALE_RESIDUAL * float(np.sqrt(variance)),
-        drift=np.where(unknown, SLOPE_PRIOR, SCALE_DISTANCE * _slopes(law, top)),
+        drift=np.where(unknown, SLOPE_PRIOR, (0.0 if tested else SCALE_DISTANCE) * _slopes(law, top)),
     )
 
 

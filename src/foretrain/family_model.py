@@ -33,7 +33,8 @@ MIN_SIZES = 3
 
 SCALE_RESIDUAL, SCALE_SPREAD, SCALE_DISTANCE = 1.10, 0.68, 0.074
 """What the residuals, the spread of the exponents and the distance count as standard deviations. From a trial
-on the curves of Alabdulmohsin et al. 2022; `benchmarks/joint.py` shows what they reach on families."""
+on the curves of Alabdulmohsin et al. 2022; `benchmarks/joint.py` shows what they reach on families. Distance
+counts for families of too few sizes or points to have tested the law on themselves."""
 
 MAX_GROUPS = 256
 """Sizes up to which each is a run of its own; of more, those next to each other are taken together."""

@@ -277,6 +277,8 @@ def compute_multiplier(
     """
     positive("compute", [compute])
     loss = ours.advice.best_loss(compute, ours._per)
+    # Two planners of one seed draw alike; what is not known of the one recipe has no part in the other's.
+    loss = np.random.default_rng(ours._seed).permutation(loss)
     ratio = theirs.advice.compute_for(loss, theirs._per) / compute
     blocked = bool(ours.blocking or theirs.blocking)
     answer = summarize(
