@@ -5,9 +5,12 @@
 
 Reports of 100 points with all that stands beside them are written as foretrain's callback writes them, and
 TensorBoard is started on them in a process of its own. "First" is the first question after its start, when
-every report is read; the others are medians of five. A page is opened cold, with an empty cache and
-TensorBoard's own application around it, and warm, the second time; both end when the chart stands. "Frame" is
-the tab's own frame alone. Needs `foretrain[tensorboard]`, Playwright and Chromium.
+every report is read, by the clock and in seconds of TensorBoard's processor time (on Linux), which other
+programs do not lengthen; the others are medians of five. A page is opened cold, with an empty cache and
+TensorBoard's own application around it, and warm, the second time; both end when the chart stands. "Of it
+the tab" is what of the warm one passes from the start of the tab's frame until the chart is drawn, and
+"TensorBoard" is TensorBoard's own page, warm, on its Scalars tab with nothing to draw. "Frame" is the tab's
+own frame alone. Needs `foretrain[tensorboard]`, Playwright and Chromium.
 """
 
 from __future__ import annotations
@@ -16,6 +19,8 @@ import argparse
 import contextlib
 import gzip
 import json
+import math
+import os
 import random
 import shutil
 import socket
@@ -41,6 +46,7 @@ POINTS = 100
 REPEATS = 5
 SIZES = 40  # different model sizes
 WAIT = 180.0
+_DRAWN_AT = "performance.getEntriesByName('foretrain: drawn')[0].startTime"
 
 
 def write_runs(logdir: Path, runs: int) -> None:
@@ -58,8 +64,8 @@ def write_runs(logdir: Path, runs: int) -> None:
 
 
 @contextlib.contextmanager
-def tensorboard(logdir: Path, loader: str) -> Iterator[str]:
-    """TensorBoard in a process of its own; its address."""
+def tensorboard(logdir: Path, loader: str) -> Iterator[tuple[str, int]]:
+    """TensorBoard in a process of its own; its address and the process."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -67,7 +73,7 @@ def tensorboard(logdir: Path, loader: str) -> Iterator[str]:
     silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with subprocess.Popen([*command, "--load_fast", loader], **silent) as server:
         try:
-            yield f"http://localhost:{port}/"
+            yield f"http://localhost:{port}/", server.pid
         finally:
             server.terminate()
 
@@ -85,6 +91,15 @@ def seconds(do: Callable[[], Any]) -> float:
     begun = time.perf_counter()
     do()
     return time.perf_counter() - begun
+
+
+def processor_seconds(pid: int) -> float:
+    """What a process has used of processors; NaN where the system does not tell."""
+    try:
+        told = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(told[11]) + int(told[12])) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        return math.nan
 
 
 def wait_for_runs(url: str, runs: int) -> None:
@@ -106,10 +121,12 @@ def measure(runs: int, loader: str, chromium: str) -> dict[str, float]:
     found: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         write_runs(Path(folder), runs)
-        with tensorboard(Path(folder), loader) as url:
+        with tensorboard(Path(folder), loader) as (url, pid):
             wait_for_runs(url, runs)
             route = f"{url}data/plugin/foretrain/"
+            used = processor_seconds(pid)
             found["runs, first"] = seconds(lambda: fetch(f"{route}runs"))
+            found["of processor"] = processor_seconds(pid) - used
             listed = json.loads(fetch(f"{route}runs"))
             if len(listed["runs"]) != runs:
                 raise RuntimeError(f"Expected {runs} runs in the tab, got {len(listed['runs'])}.")
@@ -134,7 +151,18 @@ def measure(runs: int, loader: str, chromium: str) -> dict[str, float]:
                 for label in ("page, cold", "page, warm"):
                     page = context.new_page()
                     found[label] = seconds(lambda page=page: demo.open_tab(page, url))
+                    frame = next(one for one in page.frames if "plugin_entry" in one.url)
+                    drawn = 1e-3 * frame.evaluate(_DRAWN_AT)
                     page.close()
+                found["of it the tab"] = drawn
+                page = context.new_page()
+
+                def start() -> None:
+                    page.goto(f"{url}#scalars")
+                    page.wait_for_selector("text=No scalar data was found")
+
+                found["TensorBoard"] = seconds(start)
+                page.close()
                 page = context.new_page()
                 frame = f"{url}data/plugin_entry.html?name=foretrain"
 

@@ -107,7 +107,9 @@ export function drawEvents(f, events, unit) {
   let row = 0;
   for (const {kind, x, label} of events) {
     if (x < f.xRange[0] || x > f.xRange[1]) continue;
-    const px = f.x(x), right = px + label.length * 6.6 + 12 < f.width - f.edge.right, epoch = kind === 'epoch';
+    const px = f.x(x), wide = label.length * 6.6 + 12, epoch = kind === 'epoch';
+    // What is named before the end of the decay stands left of its line, so that the two names do not meet.
+    const fits = px + wide < f.width - f.edge.right, right = fits && (label !== 'rate falls' || px - wide < f.edge.left);
     f.marks.append(s('line', {x1: px, x2: px, y1: epoch ? bottom - 9 : top, y2: bottom, class: `event mark-${kind}`}));
     if (!epoch) f.marks.append(s('text', {x: px + (right ? 5 : -5), y: bottom - 26 - 15 * row++, 'text-anchor': right ? 'start' : 'end', class: 'event-label'}, label));
     else f.targets.push({px, py: bottom - 4, lines: [label, `at ${amount(x)} ${unit}`]});
