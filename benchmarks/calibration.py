@@ -1,13 +1,14 @@
 """Do `forecast`'s intervals cover what they promise, and how wide must they be for it? Beside its peers.
 
     python benchmarks/calibration.py --data FOLDER [--horizon 2 4 8] [--methods ...] [--every K]
-                                     [--peers-path FOLDER] [--markdown]
+                                     [--peers-path FOLDER] [--markdown] [--attainable]
 
 The curves and how they are cut: `curves.py`. Coverage is the mean over curves of the share of held-out points
 inside. The width is that of ln(upper / lower), its median over a curve's points, then over curves. The
 interval score (Winkler) on the log scale adds to the width what points miss it by, so that neither wide nor
 narrow intervals win: less is better. Ratios are of its mean over curves and both levels, with intervals from
-a bootstrap of groups of curves.
+a bootstrap of groups of curves. With --attainable, the least interval score that symmetric intervals about
+our own medians could have, were their width known in hindsight: one for each domain, and one for each curve.
 """
 
 from __future__ import annotations
@@ -83,6 +84,32 @@ def scored(curves: Sequence[Curve], found: dict[str, dict[float, np.ndarray]], h
     return sheet
 
 
+def least_score(errors: Sequence[np.ndarray], level: float) -> float:
+    """The least mean interval score that one half width gives to all of these curves' absolute log errors."""
+    halves = np.unique(np.quantile(np.concatenate(errors), np.linspace(0, 1, 400)))
+    means = [np.mean(np.maximum(e - halves[:, None], 0), axis=1) for e in errors]
+    return float((2 * halves + 2 / (1 - level) * np.mean(means, axis=0)).min())
+
+
+def attainable(
+    curves: Sequence[Curve], said: Sequence[Timed], found: dict[str, dict[float, np.ndarray]], horizon: float
+) -> Sheet:
+    """The interval scores that our medians allow, beside those reached, mean of both levels."""
+    off = [np.abs(np.log(t.median / c.y_far)) for t, c in zip(said, curves, strict=True)]
+    columns = ["domain", "curves", *found, "one width a domain", "one width a curve"]
+    sheet = Sheet(f"{horizon:g}x: least interval score about our medians, widths in hindsight", columns)
+    for domain, mask in domains_of(curves).items():
+        reached = [np.mean([by_level[level][2, mask] for level in LEVELS]) for by_level in found.values()]
+        chosen = [error for error, of in zip(off, mask, strict=True) if of]
+        together = np.mean([least_score(chosen, level) for level in LEVELS])
+        alone = np.mean([least_score([error], level) for error in chosen for level in LEVELS])
+        if domain == "all":
+            together = np.nan
+        told = ["" if np.isnan(v) else short(float(v)) for v in (*reached, together, alone)]
+        sheet.add(domain, str(mask.sum()), *told)
+    return sheet
+
+
 def main() -> None:
     """Prints coverage, width and interval score, one set of tables for each horizon."""
     options = parse(__doc__, DEFAULT)
@@ -91,6 +118,8 @@ def main() -> None:
         found = {name: measured(told, curves) for name, told in said.items()}
         covered(curves, found, horizon).show(markdown=options.markdown)
         scored(curves, found, horizon).show(markdown=options.markdown)
+        if options.attainable and OURS in said:
+            attainable(curves, said[OURS], found, horizon).show(markdown=options.markdown)
 
 
 if __name__ == "__main__":

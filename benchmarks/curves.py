@@ -127,11 +127,17 @@ def _improves(y: np.ndarray, se: np.ndarray) -> bool:
     return bool(y[0] - y[-1] > 2 * np.hypot(se[0], se[-1]))
 
 
-def lcdb(folder: Path, horizon: float = 2, limit: int = LCDB_CURVES) -> list[Curve]:
+def lcdb(
+    folder: Path,
+    horizon: float = 2,
+    limit: int = LCDB_CURVES,
+    improves: Callable[[np.ndarray, np.ndarray], bool] = _improves,
+) -> list[Curve]:
     """Test error against training points; a group is one data set.
 
-    Of learners that improve before the cut, `limit` evenly spaced in the order of data set and learner. An
-    error of zero has no logarithm: curves that hold one are left out.
+    Of learners that improve before the cut, by the rule given of their error there and its standard error,
+    `limit` evenly spaced in the order of data set and learner. An error of zero has no logarithm: curves that
+    hold one are left out.
     """
     curves = []
     rows = _rows(folder / "lcdb11" / "curves.csv.gz")
@@ -139,7 +145,7 @@ def lcdb(folder: Path, horizon: float = 2, limit: int = LCDB_CURVES) -> list[Cur
         x, y, se = _without_repeats(*_columns(points, "n_train", "test", "test_se"))
         fitted, scored = cut(x, horizon)
         usable = fitted.sum() >= FEWEST and np.isfinite(y).all() and y.min() > 0
-        if usable and _improves(y[fitted], se[fitted]):
+        if usable and improves(y[fitted], se[fitted]):
             parts = x[fitted], y[fitted], se[fitted], x[scored], y[scored]
             curves.append(Curve("LCDB", f"LCDB, {data}", f"{data}, {learner}", *parts))
     chosen = np.unique(np.linspace(0, len(curves) - 1, limit).round().astype(int)) if curves else []

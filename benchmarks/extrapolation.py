@@ -1,14 +1,16 @@
 """How far off is `forecast` on published learning curves, beside its peers?
 
     python benchmarks/extrapolation.py --data FOLDER [--horizon 2 4 8] [--methods ...] [--every K]
-                                       [--peers-path FOLDER] [--markdown]
+                                       [--peers-path FOLDER] [--markdown] [--attainable]
 
 The curves and how they are cut: `curves.py`. The methods: `peers/`. RMSLE is the root mean square of
 ln(predicted / measured) over a curve's held-out points. Ratios are of mean RMSLE over curves; their intervals
 come from a bootstrap of groups of curves (one data set and model). A win is a lower RMSLE, "worst" the
 largest ratio on one curve, errors below .001 counted as .001. Where a method has no positive number to offer,
 the last value stands in ("fell back"). Times are medians of processor time, with OMP_NUM_THREADS=1 those of
-one thread.
+one thread. With --attainable, "line" is a straight line in logarithms drawn through the held-out points
+themselves, and "best shape" the one of those that `forecast` averages that turns out to be nearest to them,
+with the level that it has in the fitted part: what a choice of law in hindsight would reach.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from curves import Curve
+from foretrain.uncertainty import FINE, model_curve
 from options import parse
 from peers import DEFAULT, Timed, answers, packages
 from scores import EVENLY, Sheet, evenly, ratio_interval, rmsle, share, short, worst_ratio
@@ -80,6 +83,36 @@ def by_domain(rival: str, curves: Sequence[Curve], errors: dict[str, np.ndarray]
     return sheet
 
 
+def line_through(curve: Curve) -> float:
+    """RMSLE of the least-squares line of ln y over ln x through the held-out points themselves."""
+    log_x, log_y = np.log(curve.x_far), np.log(curve.y_far)
+    design = np.stack([np.ones_like(log_x), log_x - log_x[0]], axis=1)
+    return rmsle(np.exp(design @ np.linalg.lstsq(design, log_y, rcond=None)[0]), curve.y_far)
+
+
+def best_shape(curve: Curve) -> float:
+    """RMSLE of that shape of `forecast`'s grid, as fitted in either window, that proves nearest."""
+    model = model_curve(curve.x, curve.y)
+    if model.average is None:
+        return rmsle(np.full(curve.x_far.shape, np.exp(model.level)), curve.y_far)
+    logs = FINE.logs(np.log(curve.x_far) - model.log_top)
+    error = model.average.levels[:, :, None] + logs[None] - np.log(curve.y_far)
+    return float(np.sqrt((error**2).mean(axis=2)).min())
+
+
+def attainable(curves: Sequence[Curve], errors: dict[str, np.ndarray], horizon: float) -> Sheet:
+    """Mean RMSLE of what hindsight would have said, beside every method."""
+    hindsight = {
+        "line": np.array([line_through(curve) for curve in curves]),
+        "best shape": np.array([best_shape(curve) for curve in curves]),
+    }
+    sheet = Sheet(f"{horizon:g}x: mean RMSLE in hindsight", ["domain", "curves", *errors, *hindsight])
+    for domain, mask in domains_of(curves).items():
+        told = [short(e[mask].mean()) for e in (errors | hindsight).values()]
+        sheet.add(domain, str(mask.sum()), *told)
+    return sheet
+
+
 def main() -> None:
     """Prints accuracy and cost, one set of tables for each horizon."""
     options = parse(__doc__, DEFAULT)
@@ -93,6 +126,8 @@ def main() -> None:
         compared(curves, errors, said).show(markdown=options.markdown)
         if {OURS, RIVAL} <= set(errors):
             by_domain(RIVAL, curves, errors).show(markdown=options.markdown)
+        if options.attainable:
+            attainable(curves, errors, horizon).show(markdown=options.markdown)
     print(f"\n{packages.FOOTNOTE}")
 
 

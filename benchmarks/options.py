@@ -23,6 +23,7 @@ class Options:
         methods: Those whose packages are installed, in the order asked.
         every: Take each so-many-th curve of a domain.
         markdown: Print tables to paste.
+        attainable: Print what the best answer would reach that is found in hindsight.
     """
 
     data: Path
@@ -31,6 +32,7 @@ class Options:
     methods: tuple[str, ...]
     every: int
     markdown: bool
+    attainable: bool
 
     def curves(self) -> Iterator[tuple[float, list[Curve]]]:
         """The curves of each horizon."""
@@ -78,6 +80,7 @@ def parse(description: str | None, default: Sequence[str]) -> Options:
         "--every", type=int, default=1, help="take each so-many-th curve, for slow methods (default: 1)"
     )
     parser.add_argument("--peers-path", type=Path, help="folder of packages outside the environment")
+    parser.add_argument("--attainable", action="store_true", help="print what hindsight would reach")
     parser.add_argument("--markdown", action="store_true", help="print tables to paste")
     told = parser.parse_args()
     if told.every < 1:
@@ -90,4 +93,5 @@ def parse(description: str | None, default: Sequence[str]) -> Options:
         methods=tuple(installed(told.methods)),
         every=told.every,
         markdown=told.markdown,
+        attainable=told.attainable,
     )

@@ -5,8 +5,10 @@ import pytest
 from scipy.stats import t as student
 
 from foretrain.averaging import COARSE, FINE, WINDOWS, average
+from foretrain.doubts import local_noise
+from foretrain.past_forecasts import ORIGINS
 from foretrain.status import FitStatus
-from foretrain.uncertainty import CURVE_LAWS, ORIGINS, SCALES, model_curve, quantile_factor
+from foretrain.uncertainty import CURVE_LAWS, SCALES, model_curve, quantile_factor
 
 X = np.geomspace(1e3, 1e6, 60)
 EVEN = np.full(len(WINDOWS), 1.0 / len(WINDOWS))
@@ -92,15 +94,41 @@ def test_past_forecasts_are_counted_and_scale_the_interval():
     assert short.n_scores == 0 and FitStatus.UNCALIBRATED in short.reasons
 
 
-def test_a_flattening_that_was_missed_is_expected_again_but_never_a_rise():
+def test_no_rise_is_projected_where_the_error_has_stopped_falling():
     y = np.where(X < 2e5, 30 * X**-0.3, 30 * 2e5**-0.3 * (X / 2e5) ** -0.02)
-    model = model_curve(X, y)
-    assert 0 < model.flattening <= 1
-    far = np.geomspace(1e6, 1e9, 20)
-    mean = model.log_moments(far)[0]
+    mean = model_curve(X, y).log_moments(np.geomspace(1e6, 1e9, 20))[0]
     assert (np.diff(mean) <= 1e-12).all()
-    without = model.average.moments(np.log(far) - model.log_top)[0]
-    assert (mean[1:] > without[1:]).all()
+
+
+def test_a_fall_within_the_noise_is_believed_in_part():
+    """Against the formula written out, from what the average says and second differences."""
+    x = np.geomspace(1e3, 1e6, 40)
+    model = model_curve(x, noisy(x, lambda x: 2 * x**-0.02, 0.03, 4))
+    far = np.geomspace(1.2e6, 1e9, 30)
+    said = model.average.moments(np.log(far / x[-1]))[0] - model.level
+    nearby = model.average.moments(np.log([1.0, 2.0]))[0]
+    doubling = nearby[0] - nearby[1]
+    noise = local_noise(np.log(x), np.log(noisy(x, lambda x: 2 * x**-0.02, 0.03, 4))).sd
+    assert doubling < noise, "or the curve is none that falls within its noise"
+    stands = np.maximum(-said, doubling)
+    share = stands**2 / (stands**2 + (1.25 * noise) ** 2)
+    mean = model.log_moments(far)[0]
+    np.testing.assert_allclose(mean - model.level, share * said, rtol=1e-6)
+    assert share[0] < 0.5 < share[-1]
+    assert (np.diff(mean) < 0).all()
+
+
+def test_a_clear_fall_is_believed_whole():
+    model = model_curve(X, noisy(X, with_floor, 1e-4, 0))
+    far = np.geomspace(1.1e6, 1e8, 9)
+    said = model.average.moments(np.log(far) - model.log_top)[0] - model.level
+    np.testing.assert_allclose(model.log_moments(far)[0] - model.level, said, rtol=2e-3)
+
+
+def test_points_seen_are_told_as_averaged():
+    model = model_curve(X, noisy(X, lambda x: 2 * x**-0.02, 0.03, 4))
+    seen = model.average.moments(np.log(X) - model.log_top)[0]
+    np.testing.assert_allclose(model.log_moments(X)[0], seen, atol=1e-9)
 
 
 def test_the_scale_is_its_parts():

@@ -26,8 +26,8 @@ SHIFT_ODDS, SHIFT_POWER = 0.018, -0.4
 WINDOWS = (1.2, 4.0)
 """In each window a point at x counts `(x / x_max)` to this power: the long one and the short one."""
 
-TEMPER, TEMPER_POWER, TEMPER_POINTS = 1.2, -0.25, 20.0
-"""A shape counts its mean squared residual to the power -1.2, times (n_eff / 20)^-0.25: far flatter than a
+TEMPER, TEMPER_POWER, TEMPER_POINTS = 1.35, -0.25, 20.0
+"""A shape counts its mean squared residual to the power -1.35, times (n_eff / 20)^-0.25: far flatter than a
 likelihood of independent Gaussian noise, for on real curves the form is wrong, not only its parameters."""
 
 RESOLUTION = 5e-4

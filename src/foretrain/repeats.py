@@ -26,6 +26,9 @@ SURELY = 3.0
 """Repeats count fully where that makes the error of the trial smaller by this factor. With four epochs either
 may be better by two, by chance; with tens of epochs, where it matters, the wrong one is worse by ten."""
 
+NEGLIGIBLE = 5e-4
+"""Log errors below this count as this: an average of laws misses an exact one by as much."""
+
 
 @dataclass(frozen=True)
 class DataBudget:
@@ -76,7 +79,7 @@ class DataBudget:
             worth = budget.effective(x)
             mean, _ = model_curve(worth[before], y[before]).log_moments(worth[~before])
             errors.append(float(np.sqrt(np.mean((np.log(y[~before]) - mean) ** 2))))
-        return fully if SURELY * errors[1] < errors[0] else self
+        return fully if SURELY * max(errors[1], NEGLIGIBLE) < errors[0] else self
 
 
 def data_budget(record: RunRecord, axis: str, counts: Counts) -> DataBudget:

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import stdtrit
 
-from foretrain.averaging import COARSE, FINE, WINDOWS, Average, average
+from foretrain.averaging import COARSE, FINE, Average, average
 from foretrain.doubts import doubts, falls, local_noise
 from foretrain.laws.law import Array
+from foretrain.past_forecasts import evenly, past_forecasts, usual_error, window_shares
 from foretrain.status import FitStatus
 
 CURVE_LAWS = ("power", "power_floor", "shifted_power_floor")
@@ -18,23 +19,17 @@ CURVE_LAWS = ("power", "power_floor", "shifted_power_floor")
 RECENCY = 2.0
 """Where one law is fitted to be shown, a point at x counts `(x / x_max) ** RECENCY`."""
 
-ORIGINS = (1.5, 2.0, 3.0, 4.5)
-"""The curve's own past forecasts are made from its points up to x_max divided by each of these."""
-
-REACH = 2.2
-"""A past forecast is scored up to this many times the x it was made at."""
-
-MEMORY = 0.25
-"""How much of a flattening that past forecasts missed is expected again."""
+FAINT = 1.25
+"""A fall that is so many times the noise from point to point is half believed, see `CurveModel.expected`."""
 
 SCALES = {
-    "residual": 0.50,
-    "local": 0.45,
+    "residual": 0.40,
+    "local": 0.40,
     "correlated": 0.10,
-    "past": 1.45,
-    "distance": 0.06,
+    "past": 1.60,
+    "distance": 0.03,
     "spread": 0.70,
-    "unknown": 0.25,
+    "unknown": 0.10,
 }
 """What each of `CurveModel.scale_parts` adds to the scale of the forecast, squares summed."""
 
@@ -47,16 +42,13 @@ DEGREES_OF_FREEDOM = 5.0
 MIN_POINTS = 4
 """With fewer points there is no law, only the last value."""
 
-MIN_PAST = 6
-"""A past forecast is made from no fewer points."""
-
 ENOUGH_PAST = 3
 """So many past forecasts tell how wrong the next one may be; with fewer, other things say more."""
 
 MOST_POINTS, CELLS = 128, 100
 """More points than the first are averaged in so many cells of equal width in ln x."""
 
-SLOPE_PRIOR = 0.25
+SLOPE_PRIOR = 0.15
 """Log slope that a curve of unknown law may have: the width of a projection from the last value alone."""
 
 # The scales are chosen for coverage and interval score together on published curves of several domains;
@@ -72,10 +64,10 @@ class CurveModel:
         log_top: ln of the largest x.
         average: The shapes and their shares; None where no law can be told.
         level: Log error at the largest x, as projected.
-        flattening: By how much less than the average says the error is projected to fall, 0 to 1.
+        doubling: By how much the average says that the log error falls while x doubles.
         noise: Scales of one new log measurement about the curve: the weighted residuals, the noise from point
             to point, and the residuals as far as neighbouring ones go together.
-        past: Root mean square error of the past forecasts, per ln x.
+        past: How far off past forecasts were, per ln x: see `usual_error`.
         slope: Mean absolute log slope of the last part, d ln y / d ln x.
         n_scores: How many past forecasts that was learned from; with none the intervals are uncalibrated.
     """
@@ -84,7 +76,7 @@ class CurveModel:
     log_top: float
     average: Average | None
     level: float
-    flattening: float
+    doubling: float
     noise: tuple[float, float, float]
     past: float
     slope: float
@@ -122,6 +114,22 @@ class CurveModel:
         mean, parts = self.scale_parts(at)
         return mean, np.sqrt(np.square(list(SCALES.values())) @ parts**2 + 1e-18)
 
+    def expected(self, change: Array) -> Array:
+        """How far the log error is expected to change where the average says that it changes by `change`.
+
+        Less by the share of its square that noise alone would have, as James and Stein shrink a mean. What
+        stands against the noise is the fall over a doubling of x, or that over the distance asked about where
+        it is larger: far away no law is in doubt for being faint nearby.
+
+        Args:
+            change: Log error as averaged, less `level`, shape (n,).
+
+        Source:
+            The rule is that of James and Stein 1961 in its simplest form, f^2 / (f^2 + s^2).
+        """
+        seen = np.maximum(np.abs(change), self.doubling) ** 2
+        return np.asarray(change * seen / (seen + (FAINT * self.noise[1]) ** 2 + 1e-300))
+
     def scale_parts(self, at: Array) -> tuple[Array, Array]:
         """Mean log error at each of `at`, shape (n,), and what makes up its scale, shape (7, n).
 
@@ -135,7 +143,7 @@ class CurveModel:
         mean, spread = np.full_like(z, self.level), np.zeros_like(z)
         if self.average is not None:
             mean, spread = self.average.moments(z)
-            mean = self.level + np.where(z > 0, 1.0 - self.flattening, 1.0) * (mean - self.level)
+            mean = self.level + np.where(z > 0, self.expected(mean - self.level), mean - self.level)
         unknown = np.sqrt(max(0.0, 1.0 - self.n_scores / ENOUGH_PAST))
         parts = [
             *(part * flat for part in self.noise),
@@ -173,14 +181,12 @@ def model_curve(x: Array, y: Array, *, y_se: Array | None = None) -> CurveModel:
     noise = local_noise(log_x, log_y)
     if np.unique(log_x).size < MIN_POINTS or not falls(log_x, log_y, noise):
         return _last_value(log_x, log_y)
-    past = _past_forecasts(log_x, log_y, precision)
-    windows = _window_shares(past)
+    past = past_forecasts(log_x, log_y, precision)
+    windows = window_shares(past)
     u = log_x - log_x[-1]
     averaged = average(u, log_y, precision, windows, FINE)
     level, next_level = averaged.moments(np.array([0.0, np.log(2.0)]))[0]
-    missed = float(np.mean([_slope_of_error(windows @ error, z) for error, z in past])) if past else 0.0
     fall = max(float(level - next_level), 1e-12)
-    errors = [np.mean((windows @ error) ** 2) / np.mean(z**2 + 0.05) for error, z in past]
     quarter = min(int(np.searchsorted(u, -np.log(4.0))), len(u) - 2)
     slope = abs(float(averaged.fitted[-1] - averaged.fitted[quarter])) / max(float(-u[quarter]), 1e-9)
     model = CurveModel(
@@ -188,9 +194,9 @@ def model_curve(x: Array, y: Array, *, y_se: Array | None = None) -> CurveModel:
         log_top=float(log_x[-1]),
         average=averaged,
         level=float(level),
-        flattening=min(1.0, MEMORY * max(missed, 0.0) * float(np.log(2.0)) / fall),
+        doubling=fall,
         noise=_noise(log_y, averaged, noise.sd),
-        past=float(np.sqrt(np.mean(errors))) if errors else 0.0,
+        past=usual_error(past, windows),
         slope=slope,
         n_scores=len(past),
     )
@@ -202,44 +208,9 @@ def _precision(log_x: Array, log_y: Array, y_se: Array) -> Array:
     with np.errstate(divide="ignore"):
         variance = np.exp(2.0 * np.clip(np.log(y_se) - log_y, -30.0, 30.0))
     first = 1.0 / (variance + float(np.median(variance)))
-    misfit = average(log_x - log_x[-1], log_y, first / first.mean(), _evenly(), COARSE).residual
+    misfit = average(log_x - log_x[-1], log_y, first / first.mean(), evenly(), COARSE).residual
     precision = 1.0 / (variance + 4.0 * misfit**2 + 1e-12)
     return np.asarray(precision / precision.mean())
-
-
-def _past_forecasts(log_x: Array, log_y: Array, precision: Array) -> list[tuple[Array, Array]]:
-    """For each origin, what came minus what each window said, shape (k, n), and the distances in ln x."""
-    found = []
-    for divisor in ORIGINS:
-        cut = int((log_x <= log_x[-1] - np.log(divisor)).sum())
-        if cut < MIN_PAST:
-            continue
-        origin = log_x[cut - 1]
-        z = log_x[cut:] - origin
-        near = z <= max(np.log(REACH), float(z[0]))
-        u = log_x[:cut] - origin
-        then = average(u, log_y[:cut], precision[:cut], _evenly(), COARSE)
-        found.append((log_y[cut:][near] - then.by_window(COARSE.logs(z[near])), z[near]))
-    return found
-
-
-def _evenly() -> Array:
-    """Every window counts the same."""
-    return np.full(len(WINDOWS), 1.0 / len(WINDOWS))
-
-
-def _window_shares(past: list[tuple[Array, Array]]) -> Array:
-    """What each window counts: the inverse of how far off its past forecasts were, shape (k,), sum 1."""
-    if not past:
-        return _evenly()
-    off = np.sqrt(np.mean([np.mean(error**2, axis=1) for error, _ in past], axis=0))
-    share = (off + 0.1 * off.mean() + 1e-9) ** -min(1.0, len(past) / 3)
-    return np.asarray(share / share.sum())
-
-
-def _slope_of_error(error: Array, z: Array) -> float:
-    """By how much per ln x the error was higher than forecast."""
-    return float((error * z).sum() / (z**2).sum())
 
 
 def _noise(log_y: Array, averaged: Average, local: float) -> tuple[float, float, float]:
@@ -275,7 +246,7 @@ def _last_value(log_x: Array, log_y: Array) -> CurveModel:
         log_top=float(log_x[-1]),
         average=None,
         level=level,
-        flattening=0.0,
+        doubling=0.0,
         noise=(max(float(np.std(log_y[-3:])), 0.02) / SCALES["residual"], 0.0, 0.0),
         past=0.0,
         slope=(max(SLOPE_PRIOR, abs(rise / run)) if run > 1e-6 else SLOPE_PRIOR) / SCALES["unknown"],
