@@ -81,7 +81,8 @@ def judge(study: Trained) -> list[tuple[float, dict[str, Score], float, bool]]:
             "family": family,
             "projection": score(end),
         }
-        amiss = bool(report.flags) or any("further apart" in doubt for doubt in report.doubts)
+        said = ("further apart", "study's other runs predict")
+        amiss = bool(report.flags) or any(words in doubt for words in said for doubt in report.doubts)
         found.append((share, scores, 0.0 if lent is None else lent.share, amiss))
     return found
 
