@@ -170,8 +170,10 @@ def _doubt(kappa: Estimate, collapse: Collapse) -> str:
         return f"more than {GOOD} is left, so size and time do not trade along one curve"
     if collapse.held_out >= collapse.additive:
         return "the additive law is nearer, so no equivalence is told"
-    if kappa.lower <= 0 or collapse.held_out >= collapse.time_alone:
+    if collapse.held_out >= collapse.time_alone:
         return "time alone tells as much, so size does not trade with it"
+    if kappa.lower <= 0:
+        return "but the sizes do not tell kappa from 0, so no trade is told"
     return ""
 
 
