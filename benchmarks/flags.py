@@ -13,13 +13,15 @@ import csv
 import gzip
 import os
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from scipy.stats import beta
 
 import schedule_curves
-from flags_peers import ALONE, foretrain_flags, pruner
+from flags_oracle import power
+from flags_peers import ALONE, flags_beside, foretrain_flags, pruner
 from flags_runs import (
     FAULTS,
     LAWS,
@@ -152,6 +154,47 @@ def faults_table(seed: int, runs: int, markdown: bool) -> None:
     late.show(markdown=markdown)
 
 
+def attainable_table(seed: int, runs: int, markdown: bool) -> None:
+    """Faults found alone, beside earlier runs, and by oracles, each within a tenth of the run."""
+    sheet = Sheet(
+        f"faults found within {SOON:.0%} of the run, in percent, and the most that could be",
+        (
+            "",
+            "runs",
+            "alone",
+            f"beside {LIBRARY} earlier runs",
+            "noise .2 %",
+            ".5 %",
+            "1 %",
+            "oracle that forecasts",
+            "oracle that knows the curve",
+        ),
+    )
+    for fault in [None, *FAULTS]:
+        alone: list[bool] = []
+        beside: list[bool] = []
+        noise: list[float] = []
+        oracles: list[np.ndarray] = []
+        for index, setting in enumerate(faulty_settings(seed)):
+            at = seed * 1000 + index
+            group = simulate(at, runs, setting, fault)
+            first = foretrain_flags(group)
+            alone += (np.isfinite(first) if fault is None else found_in(group, first)[0]).tolist()
+            group = simulate(at, LIBRARY + runs, setting, fault, alike=True, sound=LIBRARY)
+            first = flags_beside(group, LIBRARY)
+            own = replace(group, y=group.y[LIBRARY:], onset=group.onset[LIBRARY:])
+            beside += (np.isfinite(first) if fault is None else found_in(own, first)[0]).tolist()
+            noise += [setting.sd] * runs
+            if fault:
+                oracles.append(power(at, runs, setting, fault))
+        by_noise = [np.array(beside)[np.isclose(noise, sd)].mean() for sd in (0.002, 0.005, 0.01)]
+        most = np.concatenate(oracles, axis=1).mean(axis=1) if fault else []
+        shares = [np.mean(alone), np.mean(beside), *by_noise, *most]
+        cells = [f"{100 * share:.1f}" for share in shares] + ["-"] * (0 if fault else 2)
+        sheet.add(fault or "healthy", str(len(alone)), *cells)
+    sheet.show(markdown=markdown)
+
+
 def family_table(seed: int, runs: int, markdown: bool) -> None:
     """Runs of one recipe whose error lies too high from the start, beside earlier runs of it."""
     sheet = Sheet(
@@ -190,7 +233,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=home is None, default=home, help="folder of the sets")
     parser.add_argument("--runs", type=int, default=10, help="runs of each setting")
     parser.add_argument("--seed", type=int, default=1000)
-    tables = ("healthy", "published", "faults", "family")
+    tables = ("healthy", "published", "faults", "attainable", "family")
     parser.add_argument("--only", nargs="+", choices=tables, default=tables, help="tables to print")
     parser.add_argument("--markdown", action="store_true", help="print tables to paste")
     told = parser.parse_args()
@@ -200,6 +243,8 @@ def main() -> None:
         published_table(Path(told.data), told.markdown)
     if "faults" in told.only:
         faults_table(told.seed, told.runs, told.markdown)
+    if "attainable" in told.only:
+        attainable_table(told.seed, told.runs, told.markdown)
     if "family" in told.only:
         family_table(told.seed, 20 * told.runs, told.markdown)
 

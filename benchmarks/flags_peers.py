@@ -14,28 +14,65 @@ import numpy as np
 
 from flags_runs import Runs
 from foretrain.annealing import RatePath
-from foretrain.flagging.replay import MEMORIES
+from foretrain.flagging.beside import Beside
+from foretrain.flagging.family import MEMORY, Curve
+from foretrain.flagging.replay import BESIDE_ORDER, BESIDE_SHARE, MEMORIES, OWN_SHARE
 from foretrain.flagging.watch import Watch, limit
 
 WINDOW = 20
 """Validations that the z-score and the median of a spike detector look back at."""
 
 
+def _places(runs: Runs) -> tuple[np.ndarray, int]:
+    """What `Watch` and `Beside` are told of each validation, shape (n, 4), and the first step they see."""
+    if runs.lr is None:
+        return np.log(runs.step)[:, None] * np.array([1.0, 0.0, 0.0, 0.0]), 1
+    path = RatePath.of(runs.lr)
+    own = [path.annealed(runs.step, memory) for memory in (*MEMORIES, MEMORY)]
+    return np.stack([np.log(path.done(runs.step)), *own], axis=1), path.warmup_end
+
+
 def foretrain_flags(runs: Runs, false_alarm_rate: float = 0.01) -> np.ndarray:
     """The first flag of `flag_run` without a library, of many runs at once."""
-    if runs.lr is None:
-        place = np.stack([np.log(runs.step), 0.0 * runs.step, 0.0 * runs.step], axis=1)
-        first = 1
-    else:
-        path = RatePath.of(runs.lr)
-        own = [path.annealed(runs.step, memory) for memory in MEMORIES]
-        place, first = np.stack([np.log(path.done(runs.step)), *own], axis=1), path.warmup_end
+    place, first = _places(runs)
     watch = Watch(np.full(len(runs.y), runs.lr is not None))
     found = np.full(len(runs.y), np.inf)
     for k in np.flatnonzero(runs.step >= first):
-        off = watch.update(np.log(runs.y[:, k]), np.repeat(place[k : k + 1], len(runs.y), axis=0))
+        off = watch.update(np.log(runs.y[:, k]), np.repeat(place[k : k + 1, :3], len(runs.y), axis=0))
         if off is not None:
             hit = (off.score > limit(watch.count, false_alarm_rate)).any(axis=1)
+            found = np.where(hit, np.minimum(found, runs.step[k]), found)
+    return found
+
+
+def flags_beside(runs: Runs, earlier: int, false_alarm_rate: float = 0.01) -> np.ndarray:
+    """The first flag of `flag_run` of all but the first runs, beside those, less the tests of `Family`.
+
+    Args:
+        runs: Runs of one recipe.
+        earlier: So many of them are the library.
+        false_alarm_rate: Share of healthy runs that raise any flag.
+
+    Returns:
+        Shape (R - earlier,).
+    """
+    place, first = _places(runs)
+    path = None if runs.lr is None else RatePath.of(runs.lr)
+    library = [Curve(path, runs.step, np.log(y), 1.0) for y in runs.y[:earlier]]
+    alone = Runs(runs.step, runs.y[earlier:], runs.lr, runs.onset[earlier:])
+    found = foretrain_flags(alone, OWN_SHARE * false_alarm_rate)
+    beside = [Beside(library) for _ in alone.y]
+    every = np.ones(len(alone.y), dtype=bool)
+    watch = Watch(every & (runs.lr is not None), every)
+    for k in np.flatnonzero(runs.step >= first):
+        left = [
+            one.update(float(y), place[k, [0, 3]])
+            for one, y in zip(beside, np.log(alone.y[:, k]), strict=True)
+        ]
+        off = watch.update(np.array(left), np.repeat(place[k : k + 1, :3], len(alone.y), axis=0))
+        if off is not None:
+            bound = limit(watch.count, BESIDE_SHARE * false_alarm_rate)
+            hit = (off.score[:, BESIDE_ORDER] > bound).any(axis=1)
             found = np.where(hit, np.minimum(found, runs.step[k]), found)
     return found
 

@@ -184,7 +184,13 @@ def rates(schedule: str, warmup: int) -> np.ndarray:
 
 
 def simulate(
-    seed: int, runs: int, setting: Setting, fault: str | None = None, alike: bool = False, above: float = 0.0
+    seed: int,
+    runs: int,
+    setting: Setting,
+    fault: str | None = None,
+    alike: bool = False,
+    above: float = 0.0,
+    sound: int = 0,
 ) -> Runs:
     """Runs of one setting.
 
@@ -195,6 +201,7 @@ def simulate(
         fault: One of `FAULTS`, which begins between .3 and .8 of the run; None for healthy runs.
         alike: Whether they are runs of one recipe, that differ in ln y as seeds do, by 1 %.
         above: By how much the last of them lies above, in ln y, from the start.
+        sound: So many of them, the first ones, have no fault.
     """
     rng = np.random.default_rng(seed)
     step = np.linspace(0, STEPS, setting.n + 1)[1:].round().astype(int)
@@ -218,6 +225,7 @@ def simulate(
     gap = float(rng.choice([20.0, 100.0, 400.0]))
     run = _Expected(curves[setting.law], gain, gap, lr, step, onset, size, phase)
     log_y = FAULTS[fault](run) if fault else run.log_y()
+    log_y[:sound] = run.log_y()[:sound]
     if setting.epochs:
         log_y = log_y - 0.01 * np.log1p(np.floor(step / STEPS * setting.epochs - 1e-9))
     if alike:

@@ -263,7 +263,9 @@ def test_the_tracker_learns_slope_and_noise(rho, sd):
     runs, n = 60, 150
     z = np.log(np.linspace(1, 100, n))
     log_y = 1.0 - 0.25 * z + np.stack([noise(s, n, sd, rho) for s in range(runs)])
-    tracker = Tracker(log_y[:, 0], first_noise(np.tile(z[:8], (runs, 1)), log_y[:, :8]))
+    tracker = Tracker(
+        log_y[:, 0], first_noise(np.tile(z[:8], (runs, 1)), log_y[:, :8]), np.zeros(runs, dtype=bool)
+    )
     for k in range(n):
         moved = np.zeros((runs, 3))
         moved[:, 0] = z[k] - z[max(k - 1, 0)]

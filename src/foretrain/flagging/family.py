@@ -10,6 +10,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from foretrain.annealing import RatePath
+from foretrain.flagging.along import Along
 from foretrain.laws.law import Array
 
 LEVEL_SD, FALL_SD = 0.01, 0.005
@@ -93,14 +94,15 @@ class Family:
 
     def __init__(self, library: Sequence[Curve], rate: float) -> None:
         self._rate = rate
-        self._curves = []
+        curves = []
         for curve in library:
             place = curve.place(curve.steps)
             log_y = curve.log_y + GAIN * place[:, 1]
             if log_y.size > 2 * SMOOTH:
                 means = np.convolve(log_y, np.full(SMOOTH, 1.0 / SMOOTH), mode="valid")
                 log_y = np.concatenate([log_y[:1], means, log_y[-1:]])
-            self._curves.append((place[:, 0], log_y, place[:, 1]))
+            curves.append((place[:, 0], np.stack([log_y, place[:, 1]])))
+        self._curves = Along(curves)
         self._last: deque[Array] = deque(maxlen=SMOOTH)
         self._noise, self._count, self._start = 0.0, 0, 0.0
         self._past: dict[int, Array] = {}
@@ -115,18 +117,16 @@ class Family:
         Returns:
             How far the run is off, or None where less than two runs reach this far, or it is too early.
         """
-        reach = np.array([z[0] <= place[0] <= z[-1] for z, _, _ in self._curves])
+        z = float(place[0])
+        reach = self._curves.reach(z)
         if reach.sum() < 2:
             return None
-        told = [(np.interp(place[0], z, y), np.interp(place[0], z, m)) for z, y, m in self._curves]
-        theirs, annealed = np.array(told).T
+        theirs, annealed = self._curves.at(z)
         apart = np.where(reach, log_y + GAIN * place[1] - theirs, np.nan)
         if self._last:
-            step = (
-                float(np.nanmean(apart - self._last[-1]))
-                if (reach & ~np.isnan(self._last[-1])).any()
-                else 0.0
-            )
+            moved = apart - self._last[-1]
+            moved = moved[~np.isnan(moved)]
+            step = float(moved.mean()) if moved.size else 0.0
             self._count += 1
             self._noise += (0.5 * step**2 - self._noise) / min(self._count, 10)
         else:

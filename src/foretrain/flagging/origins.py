@@ -8,6 +8,7 @@ small and lasting deviations show as well as large and sudden ones.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from foretrain.flagging.tracker import State
 from foretrain.laws.law import Array
@@ -34,12 +35,20 @@ CAUTIOUS = np.array([1.0, 1.0, 0.0])
 """In which views the higher of the two counts: those that tell whether an error is too high."""
 
 
+def slot(now: int) -> int:
+    """Where the origin of the `now`-th validation is kept: two of each level, in turn."""
+    level = 0
+    while level < LEVELS - 1 and now % (2 << level) == 0:
+        level += 1
+    return 2 * level + (now >> (level + (level < LEVELS - 1))) % 2
+
+
 class Origins:
     """The forecasts of R runs that are kept, O of each; see `VIEWS` for the V things foreseen."""
 
     def __init__(self, runs: int) -> None:
-        self._born = np.full(2 * LEVELS, -1)
-        many = (runs, self._born.size)
+        many = (runs, 2 * LEVELS)
+        self._born = np.full(many, -1)
         self._mean, self._covariance = np.zeros((*many, 5)), np.zeros((*many, 5, 5))
         self._rho, self._bend, self._noise = np.zeros(many), np.zeros(many), np.zeros(many)
         self._place, self._recent = np.zeros((*many, 3)), np.zeros(many)
@@ -49,7 +58,7 @@ class Origins:
 
     @property
     def ages(self) -> Array:
-        """Validations since each origin, shape (O,), 0 where there is none."""
+        """Validations since each origin, shape (R, O), 0 where there is none."""
         return np.where(self._born >= 0, self._now - self._born, 0)
 
     def decayed(self, place: Array) -> Array:
@@ -64,9 +73,9 @@ class Origins:
         then, now = (np.maximum(LEAST_RATE + 1.0 - at[..., 1], LEAST_RATE) for at in (self._place, place))
         return np.asarray(np.maximum(np.log(then / now[:, None]), 0.0))
 
-    def clear(self) -> None:
-        """Drops them all."""
-        self._born[:] = -1
+    def clear(self, which: NDArray[np.bool_]) -> None:
+        """Drops those of some runs, shape (R,)."""
+        self._born[which] = -1
 
     def add(self, state: State, place: Array, recent: Array) -> None:
         """Keeps the forecast of now, in place of the older one of two of its kind.
@@ -76,16 +85,13 @@ class Origins:
             place: ln S and both annealings, shape (R, 3).
             recent: Mean of the last few validations, shape (R,).
         """
-        level = 0
-        while level < LEVELS - 1 and self._now % (2 << level) == 0:
-            level += 1
-        slot = 2 * level + (self._now >> (level + (level < LEVELS - 1))) % 2
-        self._born[slot] = self._now
-        self._mean[:, slot], self._covariance[:, slot] = state.mean, state.covariance
-        self._rho[:, slot], self._bend[:, slot], self._noise[:, slot] = state.rho, state.bend, state.noise
-        self._place[:, slot], self._path[:, slot] = place, 0.0
-        self._off[:, slot] = self._held[:, slot] = 0.0
-        self._recent[:, slot] = recent
+        at = slot(self._now)
+        self._born[:, at] = self._now
+        self._mean[:, at], self._covariance[:, at] = state.mean, state.covariance
+        self._rho[:, at], self._bend[:, at], self._noise[:, at] = state.rho, state.bend, state.noise
+        self._place[:, at], self._path[:, at] = place, 0.0
+        self._off[:, at] = self._held[:, at] = 0.0
+        self._recent[:, at] = recent
 
     def compare(self, log_y: Array, place: Array) -> tuple[Array, Array, Array]:
         """Takes the next validation and compares it, and the mean since each origin, with what was foreseen.
@@ -118,14 +124,14 @@ class Origins:
         off -= CAUTIOUS * np.maximum(lower, 0.0)[..., None]
         deviation = np.sqrt(np.maximum(alone, 1e-18))
         self._off += off
-        self._held += np.clip(off, -CLIP * deviation, CLIP * deviation)
+        self._held += np.minimum(np.maximum(off, -CLIP * deviation), CLIP * deviation)
         self._path += path
-        mean_path = self._path / age[:, None, None]
+        mean_path = self._path / age[..., None, None]
         # Of the mean of an integrated random walk over its range; of a single point a third of the cube.
         bends *= 0.05 + (1.0 / 3.0 - 0.05) / age
         variance = self._variance(mean_path) + (bends + self._free_mean(age))[..., None]
-        score = self._held / (age[:, None] * np.sqrt(np.maximum(variance, 1e-18)))
-        return self._off / age[:, None], score, off / deviation
+        score = self._held / (age[..., None] * np.sqrt(np.maximum(variance, 1e-18)))
+        return self._off / age[..., None], score, off / deviation
 
     def _variance(self, path: Array) -> Array:
         """Of what the states at the origins say of the mean along a path, shape (R, O, V)."""

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from foretrain.annealing import RatePath
+from foretrain.flagging.beside import Beside
 from foretrain.flagging.family import Curve, Family
 from foretrain.flagging.origins import LEVELS, RECENT
-from foretrain.flagging.watch import EASE, Deviations, Test, Watch, limit
-from foretrain.flagging.words import Window, above_family, not_finite, told
+from foretrain.flagging.watch import EASE, JUDGED_FROM, Deviations, Test, Watch, limit
+from foretrain.flagging.words import Window, above_family, left_family, not_finite, told
 from foretrain.flags import Flag, FlagKind
 from foretrain.inputs import positive, same_length
 from foretrain.laws.law import Array
@@ -24,11 +25,18 @@ MEMORIES = (0.1, 0.003)
 LONGEST = 2**LEVELS
 """Validations in a window at most."""
 
-FAMILY_SHARE = 0.3
-"""Of the false alarms, what is spent on comparisons with earlier runs, where there are any."""
+FAMILY_SHARE, BESIDE_SHARE, OWN_SHARE = 0.3, 0.35, 0.35
+"""Of the false alarms, what is spent on the level of a run beside earlier ones, on changes beside them, and
+on changes against its own past, where there are earlier runs; else all is spent on the last."""
 
-ORDER = (Test.RISE, Test.BELOW, Test.ABOVE, Test.SPIKE)
+ORDER = [Test.RISE, Test.CHANGE, Test.BELOW, Test.ABOVE, Test.SPIKE]
 """Of several tests that are passed at once the first is told: what lasts before what may not."""
+
+BESIDE_ORDER = [Test.RISE, Test.CHANGE, Test.ABOVE, Test.FALL, Test.BELOW]
+"""The same, of a run beside earlier ones."""
+
+OWN = np.array([True, False])
+"""The first of two curves that are watched is the run's own, the second what it has beside earlier runs."""
 
 SPIKES_APART = 10
 """Validations after a spike before another one is told."""
@@ -122,10 +130,12 @@ class Replay:
     ) -> None:
         self._path, self._runs, self._rate = path, len(library), false_alarm_rate
         self._family = Family(library, FAMILY_SHARE * false_alarm_rate) if len(library) > 1 else None
-        self._own_rate = false_alarm_rate * (1.0 - (FAMILY_SHARE if self._family else 0.0))
+        self._own_rate = false_alarm_rate * (OWN_SHARE if self._family else 1.0)
+        self._beside = Beside(library) if len(library) > 1 else None
         peaks = [curve.peak for curve in library if curve.peak is not None]
         self._ratio = peak / float(np.median(peaks)) if peak is not None and peaks else None
-        self._watch = Watch(np.array([path is not None]))
+        both = np.array([False, True])[: 2 if self._beside else 1]
+        self._watch = Watch(np.full(both.size, path is not None), both)
         self._recent: deque[tuple[int, float]] = deque(maxlen=LONGEST + RECENT + 1)
         self._told: set[FlagKind] = set()
         self._finite, self._spike, self._above = True, -SPIKES_APART, 0
@@ -155,10 +165,12 @@ class Replay:
             return []
         log_y = float(np.log(value))
         self._recent.append((step, log_y))
-        off = self._watch.update(np.array([log_y]), place[None, :3])
+        left = [] if self._beside is None else [self._beside.update(log_y, place[[0, 3]])]
+        off = self._watch.update(np.array([log_y, *left]), np.repeat(place[None, :3], 1 + len(left), axis=0))
         found = self._against_family(step, value, log_y, place)
         if off is None:
             return found
+        found += self._changed_beside(value, off)
         bound = limit(self._watch.count, self._own_rate)
         passed = [test for test in ORDER if off.score[0, test] > bound]
         for test in passed[:1]:
@@ -169,13 +181,13 @@ class Replay:
             else:
                 fresh = flag.kind not in self._told
                 # After a spike the forecasts made before it go on being compared with what comes.
-                self._watch.accept()
+                self._watch.accept(OWN[: 2 if self._beside else 1])
             self._told.add(flag.kind)
             found += [flag] if fresh else []
         return found
 
-    def _window(self, test: Test, off: Deviations, bound: float) -> Window:
-        age = int(off.age[0, test])
+    def _window(self, test: Test, off: Deviations, bound: float, row: int = 0) -> Window:
+        age = int(off.age[row, test])
         steps, logs = zip(*self._recent, strict=True)
         before = logs[-age - RECENT : -age]
         return Window(
@@ -183,8 +195,8 @@ class Replay:
             since=steps[-age - 1],
             log_y=np.array(logs[-age:]),
             base=float(np.mean(before)),
-            apart=float(off.apart[0, test]),
-            score=float(off.score[0, test]) * float(EASE[test]),
+            apart=float(off.apart[row, test]),
+            score=float(off.score[row, test]) * float(EASE[test]),
             limit=bound * float(EASE[test]),
             rates=self._risen(steps[-age - 1], steps[-1]),
         )
@@ -195,6 +207,21 @@ class Replay:
             return None
         before = float(self._path.rates[since - 1])
         return float(self._path.rates[since:now].max()) / before if before > 0 else None
+
+    def _changed_beside(self, value: float, off: Deviations) -> list[Flag]:
+        if self._beside is None or self._beside.lately <= JUDGED_FROM:
+            return []
+        bound = limit(self._watch.count, BESIDE_SHARE * self._rate)
+        passed = [test for test in BESIDE_ORDER if off.score[1, test] > bound]
+        if not passed:
+            return []
+        self._watch.accept(~OWN)
+        kind = FlagKind.UNEXPECTEDLY_GOOD if passed[0] in (Test.FALL, Test.BELOW) else FlagKind.ABOVE_FAMILY
+        if kind in self._told:
+            return []
+        self._told.add(kind)
+        window = self._window(passed[0], off, bound, row=1)
+        return [left_family(kind, value, window, self._runs, self._rate)]
 
     def _against_family(self, step: int, value: float, log_y: float, place: Array) -> list[Flag]:
         if self._family is None:

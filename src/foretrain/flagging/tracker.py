@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from foretrain.laws.law import Array
 
@@ -45,8 +46,14 @@ GAIN_SD = 0.4
 """Beforehand, of what a full decay of the rate adds to ln y, in each of two memories. Published: -.04 to -.08
 of language models (`foretrain.usual`); of classification errors it is several times that."""
 
+BESIDE_SLOPE_SD, BESIDE_GAIN_SD = 0.1, 0.05
+"""The same of the log of a run over earlier ones, whose slope and gains are about nothing."""
+
 NOISE_MEMORY = 40.0
 """As how many validations the noise is learned from at most, so that it may change along a run."""
+
+QUICK_MEMORY = 15.0
+"""A second estimate of the noise rests on so many: the larger one counts, for noise may grow along a run."""
 
 FORGET = 0.98
 """What a member's past counts after each validation."""
@@ -112,16 +119,21 @@ class Tracker:
     Args:
         log_y: Log of the first validation of each run, shape (R,).
         noise: Standard deviation of the noise to begin with, shape (R,).
+        beside: Whether what is followed of each run is its log over earlier ones, shape (R,).
     """
 
-    def __init__(self, log_y: Array, noise: Array) -> None:
+    def __init__(self, log_y: Array, noise: Array, beside: NDArray[np.bool_]) -> None:
         runs, members = log_y.size, RHO.size
         self._count, self._last = 0, log_y
         self._noise = np.repeat(noise[:, None] ** 2, members, axis=1)
+        self._quick = self._noise.copy()
         self._mean = np.zeros((runs, members, 5))
-        self._mean[..., 0], self._mean[..., 1] = log_y[:, None], SLOPE
+        self._mean[..., 0], self._mean[..., 1] = log_y[:, None], np.where(beside, 0.0, SLOPE)[:, None]
+        slope = np.where(beside, BESIDE_SLOPE_SD, SLOPE_SD)[:, None] ** 2
+        gain = np.where(beside, BESIDE_GAIN_SD, GAIN_SD)[:, None] ** 2
         self._covariance = np.zeros((runs, members, 5, 5))
-        self._covariance[..., range(5), range(5)] = [1.0, SLOPE_SD**2, GAIN_SD**2, GAIN_SD**2, 0.0]
+        for k, variance in enumerate((np.ones_like(slope), slope, gain, gain)):
+            self._covariance[..., k, k] = variance
         self._log_share = np.zeros((runs, members))
 
     def update(self, log_y: Array, moved: Array) -> None:
@@ -148,9 +160,12 @@ class Tracker:
             told = -0.5 * np.log(variance) - 0.5 * (TAIL + 1) * np.log1p(far**2 / TAIL)
             self._log_share = FORGET * self._log_share + told
         if self._count > 2:  # the first ones tell of level and slope
-            rate = 1.0 / min(max(self._count - BURN_IN / 2.0, 3.0), NOISE_MEMORY)
+            lately = max(self._count - BURN_IN / 2.0, 3.0)
             told = (log_y != self._last)[:, None]  # equal ones tell of no noise, see `TIED`
-            self._noise *= 1.0 + told * rate * (1.02 * held**2 - 1.0)
+            now = 1.02 * held**2 * self._noise
+            self._quick += told / min(lately, QUICK_MEMORY) * (now - self._quick)
+            self._noise += told / min(lately, NOISE_MEMORY) * (now - self._noise)
+            np.maximum(self._quick, LEAST_NOISE**2, out=self._quick)
             np.maximum(self._noise, LEAST_NOISE**2, out=self._noise)
         self._last = log_y
 
@@ -174,7 +189,7 @@ class Tracker:
         spread[..., 1, 1] += bend
         spread[..., 4, 4] += (1.0 - RHO**2) * self._noise
 
-    def loosen(self, which: Array, by: Array) -> None:
+    def loosen(self, which: NDArray[np.bool_], by: Array) -> None:
         """Lets the levels of some runs move, and their slopes and gains.
 
         Args:
@@ -195,4 +210,5 @@ class Tracker:
         spread = (share[..., None, None] * self._covariance).sum(axis=1)
         spread += np.swapaxes(apart * share[..., None], -1, -2) @ apart
         bend = np.exp((share * np.log(self._bends())).sum(axis=1))
-        return State(mean, spread, share @ RHO, bend, (share * self._noise).sum(axis=1))
+        noise = np.maximum((share * self._noise).sum(axis=1), (share * self._quick).sum(axis=1))
+        return State(mean, spread, share @ RHO, bend, noise)

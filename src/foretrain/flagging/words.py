@@ -26,6 +26,8 @@ HINTS = {
     "order and labels.",
     FlagKind.OVERFITTING: "Look for over-fitting: the weights of the lowest validation may be the better "
     "ones.",
+    FlagKind.ABOVE_FAMILY: "Look for what has changed there: weights that no longer learn, the optimizer's "
+    "state, weight decay, the data's order and labels.",
     FlagKind.PLATEAU: "Look for weights that do not learn, a learning rate that is too low, or data that "
     "repeat.",
     FlagKind.UNEXPECTEDLY_GOOD: "Look for validation data among the training data, and for a learning rate "
@@ -78,38 +80,72 @@ def told(test: Test, window: Window, false_alarm_rate: float) -> Flag:
         severity = Severity.NOTICE
     elif kind is FlagKind.DIVERGENCE and rise > GRAVE:
         severity = Severity.CRITICAL
-    value = float(np.exp(window.log_y.mean()))
-    expected = float(np.exp(np.clip(window.log_y.mean() - window.apart, -700.0, 700.0)))
+    value, expected, off = _levels(window)
     m = window.log_y.size
     what = "The validation" if m == 1 else f"The mean of the last {m} validations"
     against = {
-        FlagKind.SPIKE: "the level before it",
-        FlagKind.DIVERGENCE: "the level before them",
-        FlagKind.OVERFITTING: "the level before them",
-        FlagKind.PLATEAU: "half of the fall that was forecast",
-        FlagKind.UNEXPECTEDLY_GOOD: "the forecast",
-    }[kind]
-    side = "below" if window.apart < 0 else "above"
+        Test.SPIKE: "the level before it",
+        Test.RISE: "the level before them",
+        Test.CHANGE: "the forecast",
+        Test.ABOVE: "half of the fall that was forecast",
+        Test.BELOW: "the forecast",
+        Test.FALL: "the forecast",
+    }[test]
     message = (
-        f"{what} at step {window.step:,} is {value:.4g}, {abs(np.expm1(window.apart)):.2%} {side} {against} "
-        f"of step {window.since:,} ({expected:.4g}): {window.score:.1f} standard deviations, where the limit "
-        f"that a healthy run passes in less than one case of {1 / false_alarm_rate:.0f} is "
-        f"{window.limit:.1f}. "
+        f"{what} at step {window.step:,} is {value:.4g}, {off} {against} of step {window.since:,} "
+        f"({expected:.4g}): {_certainty(window, false_alarm_rate)}. "
     )
     if window.rates is not None and window.rates > CHANGED:
         message += f"Its learning rate has risen {window.rates:.3g}-fold there."
     else:
         message += HINTS[kind]
-    evidence = {
+    return Flag(kind, window.step, message, _evidence(window), severity)
+
+
+def left_family(kind: FlagKind, value: float, window: Window, runs: int, false_alarm_rate: float) -> Flag:
+    """The flag of a run that has changed beside earlier runs: `ABOVE_FAMILY` or `UNEXPECTEDLY_GOOD`."""
+    _, expected, off = _levels(window)
+    m = window.log_y.size
+    message = (
+        f"Since step {window.since:,} the error has come {off} the course of {runs} earlier runs, to "
+        f"{value:.4g} at step {window.step:,}; the mean of the last {m} validations would be {expected:.4g}: "
+        f"{_certainty(window, false_alarm_rate)}. "
+    )
+    if kind is FlagKind.ABOVE_FAMILY and window.rates is not None and window.rates > CHANGED:
+        message += f"Its learning rate has risen {window.rates:.3g}-fold there."
+    else:
+        message += HINTS[kind]
+    evidence = {**_evidence(window), "runs": float(runs)}
+    severity = Severity.WARNING if kind is FlagKind.ABOVE_FAMILY else Severity.NOTICE
+    return Flag(kind, window.step, message, evidence, severity)
+
+
+def _levels(window: Window) -> tuple[float, float, str]:
+    """The geometric mean of a window, what was expected in its place, and how far apart they are in words."""
+    mean = window.log_y.mean()
+    expected = float(np.exp(np.clip(mean - window.apart, -700.0, 700.0)))
+    side = "below" if window.apart < 0 else "above"
+    return float(np.exp(mean)), expected, f"{abs(np.expm1(window.apart)):.2%} {side}"
+
+
+def _certainty(window: Window, false_alarm_rate: float) -> str:
+    return (
+        f"{window.score:.1f} standard deviations, where the limit that a healthy run passes in less than one "
+        f"case of {1 / false_alarm_rate:.0f} is {window.limit:.1f}"
+    )
+
+
+def _evidence(window: Window) -> dict[str, float]:
+    value, expected, _ = _levels(window)
+    return {
         "value": value,
         "expected": expected,
         "deviation": window.apart,
         "score": window.score,
         "limit": window.limit,
-        "validations": float(m),
+        "validations": float(window.log_y.size),
         "since": float(window.since),
     }
-    return Flag(kind, window.step, message, evidence, severity)
 
 
 def turns(rises: Array) -> bool:
