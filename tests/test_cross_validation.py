@@ -35,12 +35,12 @@ def test_noise_shows_as_the_deviation_it_has():
 
 
 def test_a_point_is_predicted_without_itself():
-    x = np.geomspace(1, 100, 12)
+    x = np.geomspace(1, 100, 6)  # so few that no point counts as an outlier
     y = 3 * x**-0.5
-    y[-1] *= 2  # at the end, with a fold for each point: what is fitted with it would follow it
-    told = cross_validate("power", x, y, folds=12)
+    y[-1] *= 1.25  # at the end, with a fold for each point: what is fitted with it would follow it
+    told = cross_validate("power", x, y, folds=6)
     assert told.predicted[-1] == pytest.approx(3 * x[-1] ** -0.5, rel=1e-6)
-    assert told.relative[-1] == pytest.approx(-0.5, rel=1e-6)
+    assert told.relative[-1] == pytest.approx(-0.2, rel=1e-6)
 
 
 def test_the_split_is_by_the_seed_and_each_fold_leaves_out_its_own():
