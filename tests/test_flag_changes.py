@@ -8,7 +8,7 @@ import foretrain
 from foretrain.annealing import RatePath
 from foretrain.flagging.along import Along
 from foretrain.flagging.beside import Beside
-from foretrain.flagging.family import GAIN, MEMORY, Curve
+from foretrain.flagging.family import MEMORY, Curve
 from foretrain.flagging.origins import slot
 from foretrain.flagging.signatures import Signatures
 from foretrain.flagging.tracker import State, Tracker, first_noise
@@ -121,19 +121,32 @@ def test_what_a_run_has_beside_others_is_its_level_taken_out():
     assert beside.update(0.0, np.array([99.0, 0.0])) == left[-1] and beside.lately == 0
 
 
-def test_runs_of_the_same_schedule_are_compared_with_where_there_are_three():
+def test_a_run_that_begins_to_count_later_is_taken_as_it_lies_then():
+    y, place = run(0), np.column_stack([np.log(STEP), np.zeros(STEP.size)])
+    late = Curve(RatePath.of(CONSTANT), STEP[100:], np.log(1.3 * y[100:]), 1.0)
+    beside = Beside([curve(CONSTANT, y), curve(CONSTANT, y), late])
+    ahead = Beside([curve(CONSTANT, y), late, late])
+    for k, v in enumerate(y):
+        left = beside.update(float(np.log(v)) + 0.02 * (k > 50), place[k])
+        ahead.update(float(np.log(v)), place[k])
+        assert left == pytest.approx(0.02 * (k > 50), abs=1e-12)
+        assert ahead.lately == max(0, k - 99)
+    assert [float(beside._level[k]) for k in (0, 2)] == pytest.approx([0.0, -np.log(1.3)], abs=1e-9)
+
+
+def test_only_runs_of_the_same_schedule_are_compared_with():
     path = RatePath.of(COSINE)
     place = np.array([np.log(path.done(STEP[100:101])[0]), path.annealed(STEP[100:101], MEMORY)[0]])
     others = [curve(CONSTANT, np.full(STEP.size, 2.0)) for _ in range(4)]
-    same = [curve(COSINE, np.exp(np.linspace(1, 0, STEP.size))) for _ in range(3)]
+    same = [curve(COSINE, np.exp(np.linspace(1, 0, STEP.size))) for _ in range(2)]
 
     def falls(library):
         beside = Beside(library)
         beside.update(0.0, np.array([np.log(path.done(STEP[1:2])[0]), 0.0]))
-        return beside.update(0.0, place)
+        return beside.update(0.0, place), beside.lately
 
-    assert falls([*others, *same]) == pytest.approx(99 / 199, abs=1e-6)
-    assert falls([*others, *same[:2]]) == pytest.approx(GAIN * place[1], abs=1e-6)
+    assert falls([*others, *same]) == (pytest.approx(99 / 199, abs=1e-6), 2)
+    assert falls([*others, same[0]]) == (0.0, 0)
 
 
 def test_noise_that_grows_is_told_by_the_last_validations():

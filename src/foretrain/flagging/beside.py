@@ -15,9 +15,6 @@ from foretrain.flagging.along import Along
 from foretrain.flagging.family import GAIN, Curve
 from foretrain.laws.law import Array
 
-FEWEST = 3
-"""So many runs of the same schedule tell more than those of other schedules add."""
-
 SAME = 0.05
 """Schedules are the same if annealing differs by no more of the largest rate after as much training."""
 
@@ -26,11 +23,11 @@ class Beside:
     """The log of a run over its earlier runs, validation by validation.
 
     Args:
-        library: Earlier runs, at least two. As long as `FEWEST` of them have had this run's schedule until
-            now, the others are left aside.
+        library: Earlier runs, of which those count that have had this run's schedule until now: what another
+            schedule has gained by then is not known well enough for small changes.
 
     Attributes:
-        lately: Validations in a row that at least two of them reach.
+        lately: Validations in a row that at least two of those reach.
     """
 
     def __init__(self, library: Sequence[Curve]) -> None:
@@ -53,20 +50,19 @@ class Beside:
 
         Returns:
             The median over the earlier runs of ln of this run over them, less what it was with each where
-            that run began to count; what it was last where less than two reach this far.
+            that run began to count; what it was last where less than two of those reach this far.
         """
         z = float(place[0])
+        theirs, annealed = self._curves.at(z)
         reach = self._curves.reach(z)
+        self._alike &= ~reach | (np.abs(annealed - place[1]) <= SAME)
+        reach &= self._alike
         if reach.sum() < 2:
             self.lately = 0
             return self._left
         self.lately += 1
-        theirs, annealed = self._curves.at(z)
-        self._alike &= ~reach | (np.abs(annealed - place[1]) <= SAME)
         apart = log_y + GAIN * place[1] - theirs
         held = reach & ~np.isnan(self._level)
-        if (held & self._alike).sum() >= FEWEST:
-            held &= self._alike
         if held.any():
             left = np.sort((apart - self._level)[held])  # whose median is taken, at a fifth of its cost
             self._left = 0.5 * float(left[left.size // 2] + left[(left.size - 1) // 2])
