@@ -69,7 +69,7 @@ class FlagBook:
         held = self._replayed.pop(key, None)
         if held is None or not held.goes_on(told, rates):
             library = list(self._library(runs, record, metric, rates is not None))
-            held = _Replayed(rates, library, self._rate)
+            held = _Replayed(rates, library, self._rate, _params(record))
         held.take(told, rates)
         self._replayed[key] = held
         while len(self._replayed) > KEPT:
@@ -207,7 +207,14 @@ def _sound_curve(record: RunRecord, metric: str, with_rates: bool) -> Curve | No
     if any(flag.leaves_out for flag in alone.flags):
         return None
     steps, values = (np.array(column) for column in zip(*told, strict=True))
-    return Curve(alone.path, steps, np.log(values), None if alone.rates is None else alone.rates.peak)
+    peak = None if alone.rates is None else alone.rates.peak
+    return Curve(alone.path, steps, np.log(values), peak, _params(record))
+
+
+def _params(record: RunRecord) -> float | None:
+    """Size of a run's model, by its last observation; None where that is not known."""
+    counts = record.observations[-1].counts if record.observations else None
+    return None if counts is None or not counts.params else float(counts.params)
 
 
 class _Replayed:
@@ -219,9 +226,16 @@ class _Replayed:
         flags: In the order in which they were raised.
     """
 
-    def __init__(self, rates: Schedule | None, library: Sequence[Curve], false_alarm_rate: float) -> None:
+    def __init__(
+        self,
+        rates: Schedule | None,
+        library: Sequence[Curve],
+        false_alarm_rate: float,
+        params: float | None = None,
+    ) -> None:
         self.rates, self.path = rates, None if rates is None else RatePath.of(rates.rates())
-        self._replay = Replay(self.path, None if rates is None else rates.peak, library, false_alarm_rate)
+        peak = None if rates is None else rates.peak
+        self._replay = Replay(self.path, peak, library, false_alarm_rate, params)
         self._taken: list[tuple[int, float]] = []
         self.flags: list[Flag] = []
 

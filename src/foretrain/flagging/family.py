@@ -48,12 +48,14 @@ class Curve:
         steps: Optimizer steps of its validations, shape (n,), ascending.
         log_y: Log of the metric, shape (n,).
         peak: Its largest learning rate; None where that is not known.
+        params: Size of its model; None where that is not known.
     """
 
     path: RatePath | None
     steps: Array
     log_y: Array
     peak: float | None
+    params: float | None = None
 
     def place(self, steps: Array) -> Array:
         """The log of the training done S and the annealing that shows by then, shape (n, 2)."""

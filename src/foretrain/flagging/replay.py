@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from foretrain.annealing import RatePath
-from foretrain.flagging.beside import Beside
+from foretrain.flagging.beside import Beside, same_size
 from foretrain.flagging.family import Curve, Family
 from foretrain.flagging.origins import LEVELS, RECENT
 from foretrain.flagging.watch import EASE, JUDGED_FROM, Deviations, Test, Watch, limit
@@ -123,15 +123,22 @@ class Replay:
         peak: Its largest rate, likewise.
         library: Earlier runs of the recipe.
         false_alarm_rate: Share of healthy runs that raise any flag.
+        params: Size of its model; None where that is not known.
     """
 
     def __init__(
-        self, path: RatePath | None, peak: float | None, library: Sequence[Curve], false_alarm_rate: float
+        self,
+        path: RatePath | None,
+        peak: float | None,
+        library: Sequence[Curve],
+        false_alarm_rate: float,
+        params: float | None = None,
     ) -> None:
         self._path, self._runs, self._rate = path, len(library), false_alarm_rate
         self._family = Family(library, FAMILY_SHARE * false_alarm_rate) if len(library) > 1 else None
         self._own_rate = false_alarm_rate * (OWN_SHARE if self._family else 1.0)
-        self._beside = Beside(library) if len(library) > 1 else None
+        alike = [curve for curve in library if same_size(params, curve.params)]
+        self._beside = Beside(alike) if len(alike) > 1 else None
         peaks = [curve.peak for curve in library if curve.peak is not None]
         self._ratio = peak / float(np.median(peaks)) if peak is not None and peaks else None
         both = np.array([False, True])[: 2 if self._beside else 1]
