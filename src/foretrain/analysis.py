@@ -118,4 +118,4 @@ def analyze(runs: Mapping[str, RunRecord], question: Question, shelf: Shelf | No
 
 
 def _left_out(flags: Sequence[Flag]) -> bool:
-    return any(flag.by_its_past for flag in flags)
+    return any(flag.leaves_out for flag in flags)

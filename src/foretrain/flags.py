@@ -65,11 +65,6 @@ class Flag:
         momentary = self.kind in (FlagKind.SPIKE, FlagKind.NOT_FINITE)
         return self.severity is not Severity.NOTICE and not momentary
 
-    @property
-    def by_its_past(self) -> bool:
-        """Whether it leaves a run out by the run's own past: `ABOVE_FAMILY` knows others, not their law."""
-        return self.leaves_out and self.kind is not FlagKind.ABOVE_FAMILY
-
     def to_json(self) -> dict[str, Any]:
         """The flag as plain JSON values."""
         return {

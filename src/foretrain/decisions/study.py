@@ -164,7 +164,7 @@ def _leave_out_flagged(
 ) -> None:
     book = FlagBook()
     for name in list(kept):
-        found = next((flag for flag in book.flags(runs, name, metric) if flag.by_its_past), None)
+        found = next((flag for flag in book.flags(runs, name, metric) if flag.leaves_out), None)
         if found is not None:
             reasons[name] = f"it is flagged: {found.kind.value} at step {found.step:,}"
             del kept[name]
