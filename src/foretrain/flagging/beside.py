@@ -20,8 +20,8 @@ SAME = 0.05
 
 
 SAME_SIZE = 1.1
-"""Models whose sizes differ by no more than this factor have curves that collapse. Those of another size fall at
-another pace, which would be taken for a change."""
+"""Models whose sizes differ by no more than this factor have curves that collapse. Those of another size fall
+at another pace, which would be taken for a change."""
 
 
 class Beside:

@@ -138,7 +138,7 @@ class Replay:
         self._family = Family(library, FAMILY_SHARE * false_alarm_rate) if len(library) > 1 else None
         self._own_rate = false_alarm_rate * (OWN_SHARE if self._family else 1.0)
         alike = [curve for curve in library if same_size(params, curve.params)]
-        self._beside = Beside(alike) if len(alike) > 1 else None
+        self._beside, self._alike = Beside(alike) if len(alike) > 1 else None, len(alike)
         peaks = [curve.peak for curve in library if curve.peak is not None]
         self._ratio = peak / float(np.median(peaks)) if peak is not None and peaks else None
         both = np.array([False, True])[: 2 if self._beside else 1]
@@ -228,7 +228,7 @@ class Replay:
             return []
         self._told.add(kind)
         window = self._window(passed[0], off, bound, row=1)
-        return [left_family(kind, value, window, self._runs, self._rate)]
+        return [left_family(kind, value, window, self._alike, self._rate)]
 
     def _against_family(self, step: int, value: float, log_y: float, place: Array) -> list[Flag]:
         if self._family is None:
