@@ -83,8 +83,8 @@ def check(series):
         assert series.pop(f"scaling/flags/{severity}") == [(step, 0.0) for step in steps]
     assert series.pop("scaling/stale") == [(step, 0.0) for step in steps]
     # Named in the first call, and no more said of them.
-    for end in ("", "_lower", "_upper"):
-        ((step, value),) = series.pop(f"scaling/projected_1e6_samples{end}")
+    for name in ("track_inside", *(f"projected_1e6_samples{end}" for end in ("", "_lower", "_upper"))):
+        ((step, value),) = series.pop(f"scaling/{name}")
         assert step == 4 and math.isnan(value)
     assert series == {}
 

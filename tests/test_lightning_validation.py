@@ -409,7 +409,7 @@ def test_several_monitors_are_kept_apart(one, tmp_path, monkeypatch, case):
         assert told.logger.told[f"scaling/{label}projected_2x"] == 0.5
         assert (f"scaling/{label}projected_1e6_samples" in told.logger.told) == ("targets" in options)
     names = {name.rpartition("/")[0] + "/" for name in told.logger.told if name.startswith("scaling")}
-    assert names == {f"scaling/{label}" for label in labels}
+    assert names == {f"scaling/{label}{group}" for label in labels for group in ("", "flags/")}
 
 
 def test_names_are_what_every_logger_accepts():
