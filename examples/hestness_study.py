@@ -12,11 +12,9 @@ Needs scikit-learn for its digits, or a file with the 16x16 zip-code digits (`x_
 
 from __future__ import annotations
 
-import argparse
 import logging
-import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -33,8 +31,9 @@ from foretrain.hestness import HestnessStudy, alike, analyze_study
 from foretrain.hestness_law import Estimate
 from foretrain.hestness_target import project_target
 from foretrain.lightning import NestedShards, ScalingLawMonitor
-from foretrain.study import StudyOutcome, grid, process_pool, run_study
+from foretrain.study import StudyOutcome, grid, run_study
 from foretrain.study_points import Point
+from study_command import run_command
 
 STUDY = "digits"
 WIDTHS = (6, 18, 54, 162, 486, 1458)
@@ -251,48 +250,30 @@ def _be_quiet() -> None:
         warnings.filterwarnings("ignore", message=message)
 
 
-def _executor(workers: int) -> Callable[[], Any] | None:
-    return process_pool(workers) if workers > 1 else None
+def _rows(outcome: Any) -> list[tuple[float, float, float]]:
+    """Examples, parameters and least error of every finished run."""
+    return [
+        (
+            float(last.counts.unique_samples or 0),
+            float(last.counts.params or 0),
+            min(o.value for o in run.observations),
+        )
+        for run in outcome.read().runs.values()
+        if run.state == "finished" and (last := run.observations[-1])
+    ]
 
 
-def main() -> None:
-    """Runs the study and says what it tells."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--root", type=Path, default=Path("hestness_runs"))
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument(
-        "--data", help="the zip-code digits as an .npz file; by default scikit-learn's digits"
-    )
-    parser.add_argument("--picture", type=Path, help="where to put a picture of both laws (needs matplotlib)")
-    parser.add_argument("--small", action="store_true", help="a few short runs, to see that it works")
-    args = parser.parse_args()
-    console = Console()
-    console = console if console.is_terminal else Console(width=120)
-    path = None if args.data is None else str(Path(args.data).absolute())
-    begun = time.monotonic()
-    outcome, study = run(args.root, _executor(args.workers), path=path, small=args.small)
-    for failed in outcome.unfinished:
-        console.print(f"{failed.point.run} {failed.state}: {failed.error}", style="red", markup=False)
-    finished = len(outcome.outcomes) - len(outcome.unfinished)
-    console.print(
-        f"{finished} of {len(outcome.outcomes)} runs are finished, after {time.monotonic() - begun:.0f} s."
-    )
-    show(study, console)
-    if args.picture is not None:
-        rows = [
-            (
-                float(last.counts.unique_samples or 0),
-                float(last.counts.params or 0),
-                min(o.value for o in run.observations),
-            )
-            for run in outcome.read().runs.values()
-            if run.state == "finished" and (last := run.observations[-1])
-        ]
-        draw(study, rows, args.picture)
-        console.print(f"Picture: {args.picture}")
+def _run_for_picture(root: Path, executor: Any, **options: Any) -> tuple[Any, tuple[Any, Any]]:
+    outcome, study = run(root, executor, **options)
+    return outcome, (study, _rows(outcome))
 
 
 if __name__ == "__main__":
-    main()
+    run_command(
+        __doc__,
+        "hestness_runs",
+        _run_for_picture,
+        lambda told, console: show(told[0], console),
+        lambda told, path: draw(*told, path),
+        data="the zip-code digits as an .npz file; by default scikit-learn's digits",
+    )

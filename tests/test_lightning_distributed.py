@@ -24,20 +24,23 @@ SECONDS = 180
 
 
 def run_processes(flavour, root, scenarios, seconds=SECONDS):
-    """Runs scenarios in two processes, and gives the exit status and what was printed.
+    """Runs scenarios in two processes; as `run_command`."""
+    return run_command([distributed_run.__file__, flavour, str(root), json.dumps(scenarios)], seconds)
+
+
+def run_command(arguments, seconds=SECONDS):
+    """Runs a Python file that starts processes, and gives the exit status and what was printed.
 
     Raises:
         subprocess.TimeoutExpired: If a process still runs then; all that were started are killed.
     """
-    command = [sys.executable, distributed_run.__file__, flavour, str(root), json.dumps(scenarios)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
-        command,
+        [sys.executable, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        env=environment,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
         start_new_session=True,
     )
     try:

@@ -4,9 +4,6 @@ import contextlib
 import importlib
 import json
 import math
-import os
-import signal
-import subprocess
 import sys
 import types
 import warnings
@@ -31,6 +28,7 @@ from lightning_models import (
     read_study,
     use_fake_fitter,
 )
+from test_lightning_distributed import run_command
 
 SPIKE = Flag(FlagKind.SPIKE, 5, "It is a spike.", {"score": 9.0}, Severity.WARNING)
 GRAVE = Flag(FlagKind.DIVERGENCE, 10, "It diverges.", {"score": 9.0}, Severity.CRITICAL)
@@ -240,24 +238,8 @@ def test_flags_told_live_are_those_that_are_replayed_later_also_after_a_resume(t
 
 
 def test_two_processes_stop_together_and_go_on_together_where_no_checkpoint_can_be_saved(tmp_path):
-    command = [sys.executable, stop_run.__file__, FLAVOURS[0], str(tmp_path), "saved", "unsaved", "broken"]
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        start_new_session=True,
-    )
-    try:
-        said, _ = process.communicate(timeout=180)
-    finally:
-        try:
-            os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        process.wait(10)
-    assert process.returncode == 0, said[-3000:]
+    status, said = run_command([stop_run.__file__, FLAVOURS[0], str(tmp_path), "saved", "unsaved", "broken"])
+    assert status == 0, said[-3000:]
 
     def told(fault):
         return [json.loads((tmp_path / f"{fault}_rank{rank}.json").read_text()) for rank in (0, 1)]
