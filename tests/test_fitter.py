@@ -384,6 +384,7 @@ def test_the_child_rests_so_that_training_keeps_its_processors(fitter):
     each.submit({"step": 1})
     assert each.due
     assert polled(each).step == 1
+    assert each.due and each.poll_flags() == (), "its flags came with it"
     assert not each.due
     each.submit({"step": 2})
     time.sleep(0.3)
@@ -436,6 +437,9 @@ def test_flags_are_told_while_the_child_rests(fitter):
     each = rests(fitter, TOLD)
     for step in (2, 3):
         each.submit({"step": step}, glance=True)
+        end = time.monotonic() + LONG
+        while not each.due and time.monotonic() < end:  # it rests from the glance before
+            time.sleep(0.005)
         assert each.due and flags_of(each) == (FLAG,)
         assert each.pending and not each.due and each.poll_flags() is None, "once for each request"
     assert each.wait(LONG).step == 3 and each.poll_flags() == ()

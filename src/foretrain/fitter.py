@@ -111,10 +111,11 @@ class BackgroundFitter:
 
     @property
     def due(self) -> bool:
-        """Whether `poll` may find anything: a request is with the child, or one may be sent to it by now."""
-        return self._asked is not None or (
-            self._waiting is not None
-            and (time.monotonic() >= self._rests_until or self._may_glance(self._waiting[0]))
+        """Whether `poll` or `poll_flags` may find anything, or a request may be sent to the child by now."""
+        if self._asked is not None or self._arrived is not None or self._flags is not None:
+            return True  # also what came while a request was sent
+        return self._waiting is not None and (
+            time.monotonic() >= self._rests_until or self._may_glance(self._waiting[0])
         )
 
     @property
