@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,17 +20,26 @@ from flags_peers import ALONE, pruner
 from flags_real_runs import FAULTS, LARGEST, QUARTER, STEPS, WIDTH, Training, planned, trainings
 from flags_runs import Runs
 from foretrain import flag_run
+from foretrain.observation import RunRecord
+from foretrain.run_flags import FlagBook
 from foretrain.store import StudyReader
 from scores import Sheet
 
 SOON = 0.1
+METRIC = "val_loss"
 
 
-def curve(records: Path, training: Training) -> tuple[np.ndarray, np.ndarray]:
-    """Steps and values that were recorded of a run."""
+def record(records: Path, training: Training) -> RunRecord:
+    """What was recorded of a run, under its name here."""
     (study,) = (records / training.name).iterdir()
     (run,) = StudyReader(study).read().runs.values()
-    told = [(o.counts.steps, o.value) for o in run.observations if o.metric == "val_loss"]
+    told = tuple(replace(o, run=training.name) for o in run.observations)
+    return replace(run, info=replace(run.info, run=training.name), observations=told)
+
+
+def curve(run: RunRecord) -> tuple[np.ndarray, np.ndarray]:
+    """Steps and values of a run."""
+    told = [(o.counts.steps, o.value) for o in run.observations if o.metric == METRIC]
     step, y = np.array(sorted(told)).T
     return step.astype(int), y
 
@@ -39,13 +49,17 @@ class Records:
 
     def __init__(self, records: Path) -> None:
         self._folder = records
-        self._read: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        self._read: dict[str, RunRecord] = {}
+
+    def record(self, training: Training) -> RunRecord:
+        """A run as it was recorded."""
+        if training.name not in self._read:
+            self._read[training.name] = record(self._folder, training)
+        return self._read[training.name]
 
     def __call__(self, training: Training) -> tuple[np.ndarray, np.ndarray]:
         """Steps and values of a run."""
-        if training.name not in self._read:
-            self._read[training.name] = curve(self._folder, training)
-        return self._read[training.name]
+        return curve(self.record(training))
 
     def there(self, training: Training) -> bool:
         """Whether it was trained."""
@@ -155,25 +169,25 @@ def effect(records: Records, run: Training, healthy: list[Training]) -> float:
 
 def family_table(records: Records, markdown: bool) -> None:
     """Learning rates five times off, beside earlier runs of the same size, or of other sizes."""
-    study = [run for run in trainings()["study"] if records.there(run)]
+    trained = [run for run in trainings()["study"] if records.there(run)]
     alike = [run for run in trainings()["healthy"] if run.schedule == "constant" and records.there(run)]
-    sizes = [run for run in study if run.name.startswith("study")]
+    sizes = [run for run in trained if run.name.startswith("study")]
     sheet = Sheet(
         f"beside a study: flagged before {QUARTER / STEPS:.0%} of the run; good rates: flagged at all",
         ("", "earlier runs", "runs", "foretrain", "by the family", "MedianPruner", "WilcoxonPruner"),
     )
     for width, library in ((WIDTH, alike), (LARGEST, sizes)):
         for factor in (1.0, 5.0, 0.2):
-            runs = [r for r in study if r.width == width and r.factor == factor and r not in library]
+            runs = [r for r in trained if r.width == width and r.factor == factor and r not in library]
             if not runs or len(library) < 2:
                 continue
             until = np.inf if factor == 1.0 else QUARTER
             ours = family = 0
             peers = {"median": 0, "wilcoxon": 0}
             for run in runs:
-                items = [records.item(one) for one in library]
+                study = {one.name: records.record(one) for one in [*library, run]}
                 step, y = records(run)
-                flags = [f for f in flag_run(step, y, rates(run), items) if f.step <= until]
+                flags = [f for f in FlagBook().flags(study, run.name, METRIC) if f.step <= until]
                 ours += bool(flags)
                 family += any(f.kind.value == "above_family" for f in flags)
                 finished = np.array([records(one)[1] for one in library])
