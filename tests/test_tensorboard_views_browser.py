@@ -265,8 +265,16 @@ def test_targets_are_typed_and_answered(tab: Tab) -> None:
     assert "data=" not in hash_of(tab)
 
 
+def place_of_chart(tab: Tab) -> dict[str, float]:
+    """Where the chart is once all has come: the marks of the schedule come last and draw it anew."""
+    tab.frame.wait_for_selector("[data-panel=curves] .mark-decay", state="attached")
+    box = tab.frame.locator("[data-panel=curves] .chart svg").bounding_box()
+    assert box is not None
+    return box
+
+
 def test_a_chart_is_zoomed_by_dragging_by_the_wheel_and_by_keys(tab: Tab) -> None:
-    box = tab.frame.locator(".chart svg").bounding_box()
+    box = place_of_chart(tab)
     full = ticks(tab, "curves")
     assert "5M" in full
     tab.page.mouse.move(box["x"] + 80, box["y"] + 40)
@@ -319,7 +327,7 @@ def test_the_schedule_of_the_chosen_run_is_marked_on_its_curve(tab: Tab) -> None
 
 
 def test_two_fingers_zoom_and_a_tap_chooses(tab: Tab) -> None:
-    box = tab.frame.locator(".chart svg").bounding_box()
+    box = place_of_chart(tab)
     session = tab.page.context.new_cdp_session(tab.page)
     session.send("Emulation.setTouchEmulationEnabled", {"enabled": True, "maxTouchPoints": 2})
 
