@@ -183,10 +183,10 @@ MAY_IMPORT = {
         "regions",
     },
     "hestness_target": {"hestness", "hestness_law"},
-    "error_sources": {"hestness_law", "inputs", "laws"},
+    "error_sources": {"hestness_law", "inputs", "laws", "status"},
     "cross_validation": {"fitting", "inputs", "laws"},
     "pruning": {"inputs", "laws"},
-    "timescale": {"fitting", "hestness_law", "inputs", "laws", "observation"},
+    "timescale": {"fitting", "hestness_law", "inputs", "laws", "observation", "status"},
     "lightning": {
         *("flags", "shards"),
         *(
@@ -233,8 +233,10 @@ MAY_IMPORT = {
         "decisions",
         *(f"tensorboard.{name}" for name in ("frontier", "plain", "words")),
     },
-    "tensorboard.standard": {"findings", "report", "tensorboard.summary", "tensorboard.words"},
-    "tensorboard.picture": {"report", "tensorboard.words"},
+    "tensorboard.standard": {
+        *("findings", "report", "tensorboard.plain", "tensorboard.summary", "tensorboard.words"),
+    },
+    "tensorboard.picture": {"report", "tensorboard.plain", "tensorboard.words"},
     "tensorboard.once": set(),
     "tensorboard.web": set(),
     "tensorboard.reading": {

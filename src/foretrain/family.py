@@ -242,7 +242,7 @@ def _average_exponents(
         between=between,
         within=within,
         residual=SCALE_RESIDUAL * float(np.sqrt(variance)),
-        drift=np.where(unknown, SLOPE_PRIOR, (0.0 if tested else SCALE_DISTANCE) * _slopes(law, top)),
+        drift=np.where(unknown, SLOPE_PRIOR, 0.0 if tested else SCALE_DISTANCE * _slopes(law, top)),
     )
 
 

@@ -150,7 +150,7 @@ class _Measured:
     count: int
     since: float | None
     until: float | None
-    params: float
+    params: float | None
     data_per_step: float
 
     @classmethod
@@ -160,7 +160,7 @@ class _Measured:
             return None
         counts = told[-1].counts
         data = float(counts.samples or 0) / counts.steps
-        return cls(len(told), told[0].time, told[-1].time, float(counts.params or 0), data)
+        return cls(len(told), told[0].time, told[-1].time, _params(record), data)
 
     def alike(self, other: _Measured) -> bool:
         if not self.data_per_step or not other.data_per_step:

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 from enum import Enum
+from typing import TypeVar
+
+_Member = TypeVar("_Member", bound="Coded")
 
 
-class FitStatus(str, Enum):
-    """How a fit ended, and what would help. After OK, the gravest come first."""
+class Coded(str, Enum):
+    """Codes of which each is a string and carries a sentence.
 
-    def __new__(cls, code: str, sentence: str) -> FitStatus:
-        """A member is its code, a string, and carries its sentence."""
+    Attributes:
+        sentence: What the code means, and what to do.
+    """
+
+    sentence: str
+
+    def __new__(cls: type[_Member], code: str, sentence: str) -> _Member:
+        """A member is its code, and carries its sentence."""
         member = str.__new__(cls, code)
         member._value_ = code
         member.sentence = sentence
         return member
 
-    sentence: str
+
+class FitStatus(Coded):
+    """How a fit ended, and what would help. After OK, the gravest come first."""
 
     OK = ("ok", "The law fits and its parameters are determined.")
     TOO_FEW_POINTS = (

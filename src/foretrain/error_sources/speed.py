@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,6 +11,7 @@ from scipy.special import stdtrit
 from foretrain.hestness_law import Estimate
 from foretrain.inputs import positive, same_length
 from foretrain.laws.law import Array
+from foretrain.status import Coded
 
 FALSE_ALARMS = 0.01
 """Rate at which a power law with independent normal noise is called faster, or slower, than one."""
@@ -28,17 +28,8 @@ MIN_SIZES = 4
 MIN_SPAN = 3.0
 
 
-class Verdict(str, Enum):
+class Verdict(Coded):
     """How fast errors fall with data."""
-
-    sentence: str
-
-    def __new__(cls, code: str, sentence: str) -> Verdict:
-        """A member is its code, a string, and carries its sentence."""
-        member = str.__new__(cls, code)
-        member._value_ = code
-        member.sentence = sentence
-        return member
 
     POWER_LAW = ("power_law", "The error falls as a power law of the data.")
     FASTER = (

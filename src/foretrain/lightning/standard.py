@@ -45,8 +45,7 @@ def tabulate(loggers: Iterable[Any], report: Report, step: int, prefix: str) -> 
     """
     from foretrain.tensorboard.standard import table
 
-    text = table(report)
-    return serve_writers(loggers, lambda writer: writer.add_text(f"{prefix}report", text, step))
+    return serve_writers(loggers, lambda writer: writer.add_text(f"{prefix}report", table(report), step))
 
 
 def sum_up(loggers: Iterable[Any], report: Report, step: int, prefix: str, *, draw: bool) -> list[str]:

@@ -6,9 +6,9 @@ import math
 from typing import Any
 
 from foretrain.report import NamedProjection, Report
+from foretrain.tensorboard.plain import LEVEL
 from foretrain.tensorboard.words import amount, unit
 
-_LEVEL = "0.9"
 _SIZE, _DPI = (7.2, 4.5), 100  # inches, and pixels of each
 _COLOR = "#3367a8"
 
@@ -72,8 +72,8 @@ def _draw_law(axes: Any, report: Report, last: float, far: float) -> None:
     rows = zip(
         curve.x,
         curve.median,
-        curve.lower.get(_LEVEL, blank),
-        curve.upper.get(_LEVEL, blank),
+        curve.lower.get(LEVEL, blank),
+        curve.upper.get(LEVEL, blank),
         strict=False,
     )
     drawn = [row for row in rows if row[1] is not None and row[0] <= far * 1.001]
@@ -88,7 +88,7 @@ def _draw_law(axes: Any, report: Report, last: float, far: float) -> None:
 
 
 def _draw_projection(axes: Any, item: NamedProjection) -> None:
-    low, high = item.lower.get(_LEVEL), item.upper.get(_LEVEL)
+    low, high = item.lower.get(LEVEL), item.upper.get(LEVEL)
     if low is not None and high is not None:
         axes.plot([item.data, item.data], [low, high], color=_COLOR, linewidth=1.5)
     axes.plot([item.data], [item.median], "s", color=_COLOR, markerfacecolor="white", markersize=6)

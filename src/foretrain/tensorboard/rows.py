@@ -89,11 +89,10 @@ class Entry:
             limit: How many points, and points of the law, are drawn at most.
         """
         if limit not in self._shown:
-            curve = (
-                None
-                if self.report is None
-                else band(self.report.curve, limit if limit < MAX_POINTS else MAX_CURVE)
-            )
+            if self.report is None or limit >= MAX_POINTS:
+                curve = self.curve
+            else:
+                curve = band(self.report.curve, limit)
             self._shown.clear()  # another limit: the number of runs has changed
             self._shown[limit] = {
                 **self.row,

@@ -14,6 +14,7 @@ from typing import Any
 
 from foretrain.findings import ANNEALED
 from foretrain.report import Report
+from foretrain.tensorboard.plain import LEVEL
 from foretrain.tensorboard.summary import add_summary
 from foretrain.tensorboard.words import amount, figure, unit
 
@@ -22,7 +23,6 @@ LAYOUT_TAG = "custom_scalars__config__"
 SESSION_TAG = "_hparams_/session_start_info"
 """Tags of TensorBoard of which a run has one: what the user has written there stays."""
 
-_LEVEL = "0.9"
 _CHUNK = 2**20
 _ESCAPED = re.compile(r"([\\`*_{}\[\]#|!~])")
 
@@ -64,7 +64,7 @@ def table(report: Report) -> str:
     for item in report.projections:
         if not (math.isfinite(item.data) and math.isfinite(item.median)):
             continue
-        low, high = item.lower.get(_LEVEL), item.upper.get(_LEVEL)
+        low, high = item.lower.get(LEVEL), item.upper.get(LEVEL)
         between = "" if low is None or high is None else f"{figure(low)} to {figure(high)}"
         name = _plain(item.name) + (f" ({item.kind})" if item.kind else "")
         lines.append(f"| {name} | {amount(item.data)} | {figure(item.median)} | {between} |")
@@ -151,8 +151,7 @@ def charted(names: Iterable[str], values: Mapping[str, float]) -> list[str]:
         names: All that a run logs, as `layout` takes them.
         values: What is known of them now.
     """
-    shown = [name for name in names if math.isfinite(values.get(name, math.nan)) or "/annealed_" in name]
-    return [name for name in names if name in shown]
+    return [name for name in names if math.isfinite(values.get(name, math.nan)) or "/annealed_" in name]
 
 
 def _plain(text: str) -> str:

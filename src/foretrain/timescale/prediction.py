@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 
 import numpy as np
 from scipy.special import stdtrit
 
 from foretrain.inputs import positive
+from foretrain.status import Coded
 from foretrain.timescale.curves import Falling, TimeCurve, falling_part
 from foretrain.timescale.equivalence import PUBLISHED, Equivalence
 
@@ -19,17 +19,8 @@ LAST = 0.2
 """That is judged on this part of the range of ln time."""
 
 
-class Refusal(str, Enum):
+class Refusal(Coded):
     """Why no prediction is made, with the remedy."""
-
-    sentence: str
-
-    def __new__(cls, code: str, sentence: str) -> Refusal:
-        """A member is its code, a string, and carries its sentence."""
-        member = str.__new__(cls, code)
-        member._value_ = code
-        member.sentence = sentence
-        return member
 
     NOT_LARGER = (
         "not_larger",
