@@ -51,7 +51,8 @@ MAY_IMPORT = {
     "frontier": set(),
     "decisions": {
         *("axes", "comparison", "conventions", "entering", "family", "family_model", "frontier", "inputs"),
-        *("laws", "observation", "points", "projection", "repeated", "repeats", "run_flags", "status"),
+        *("laws", "observation", "points", "projection", "repeated", "repeats", "run_flags", "soundness"),
+        "status",
     },
     "resampling": {"laws", "fitting", "resampling_checks", "resampling_curve", "resampling_joint"},
     "resampling_checks": {"laws"},
@@ -73,6 +74,7 @@ MAY_IMPORT = {
         *("conventions", "entering", "findings", "laws", "fitting", "uncertainty", "family", "family_model"),
         *("projection", "report", "status"),
     },
+    "soundness": {"comparison", "family", "family_model", "laws", "uncertainty"},
     "question": {"axes", "projection"},
     "points": {"axes", "comparison", "entering", "findings", "laws", "observation", "upturn"},
     "history": {"axes", "findings", "observation", "points"},
@@ -87,7 +89,8 @@ MAY_IMPORT = {
     },
     "relatives": {"comparison", "entering", "family", "family_model", "laws", "projection"},
     "borrowing": {
-        *("comparison", "findings", "laws", "projection", "relatives", "status", "uncertainty"),
+        *("comparison", "findings", "laws", "projection", "relatives", "soundness", "status"),
+        "uncertainty",
     },
     "track": {
         *("borrowing", "course", "findings", "forecaster", "laws", "projection", "relatives", "run_curve"),
@@ -103,11 +106,11 @@ MAY_IMPORT = {
     },
     "analysis": {
         *("axes", "observation", "comparison", "earlier", "flags", "history", "points", "question"),
-        *("report", "run_analysis", "status"),
+        *("report", "run_analysis", "soundness", "status"),
     },
     "overview": {
         *("comparison", "conventions", "entering", "family", "family_model", "findings", "laws"),
-        *("projection", "relatives", "uncertainty"),
+        *("projection", "relatives", "soundness", "uncertainty"),
     },
     "records": {"axes", "observation"},
     "urls": set(),

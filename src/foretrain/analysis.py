@@ -6,16 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from foretrain.axes import AXES
-from foretrain.comparison import (
-    MAX_CHECKED,
-    MAX_CURVES,
-    RunCurve,
-    comparable,
-    joint_report,
-    off_curve,
-    resumed_as,
-    sound_runs,
-)
+from foretrain.comparison import MAX_CURVES, RunCurve, comparable, joint_report, resumed_as
 from foretrain.earlier import Shelf
 from foretrain.flags import Flag
 from foretrain.history import history
@@ -24,6 +15,7 @@ from foretrain.points import run_curve
 from foretrain.question import Question
 from foretrain.report import Report
 from foretrain.run_analysis import analyze_run
+from foretrain.soundness import MAX_CHECKED, off_curve, sound_runs
 from foretrain.status import FitStatus
 
 __all__ = ["Question", "RunCurve", "Shelf", "analyze", "joint_report", "resumed_as"]

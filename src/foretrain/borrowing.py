@@ -17,11 +17,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from foretrain.comparison import OFF_LEVEL
 from foretrain.findings import Borrowing
 from foretrain.laws.law import Array
 from foretrain.projection import Moments, named_projection
 from foretrain.relatives import Relatives
+from foretrain.soundness import OFF_LEVEL
 from foretrain.status import FitStatus
 from foretrain.uncertainty import quantile_factor
 

@@ -11,14 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from foretrain.comparison import (
-    OFF_LEVEL,
-    OFF_POINTS,
-    RunCurve,
-    each_once,
-    resumed_as,
-    stack,
-)
+from foretrain.comparison import RunCurve, each_once, resumed_as, stack
 from foretrain.conventions import Signature, signature
 from foretrain.entering import SAME_PHASE
 from foretrain.family import family_moments
@@ -27,6 +20,7 @@ from foretrain.findings import ANNEALED, AS_PLANNED, NOT_ANNEALED, SCHEDULE_UNKN
 from foretrain.laws.law import Array
 from foretrain.projection import LEVELS, named_projection
 from foretrain.relatives import ending
+from foretrain.soundness import OFF_LEVEL, OFF_POINTS
 from foretrain.uncertainty import quantile_factor
 
 Item = TypeVar("Item")
@@ -73,7 +67,7 @@ class Glance:
 
 
 def above_others(curves: Sequence[RunCurve]) -> dict[str, float]:
-    """The runs that lie above what the others predict, as `comparison.off_curve` tells it, all at once.
+    """The runs that lie above what the others predict, as `soundness.off_curve` tells it, all at once.
 
     The rates of runs are compared in steps of `SAME_PHASE`, and a run may be one of some hundreds that
     predict it; so one that is found deserves an analysis, which tells for sure.

@@ -9,14 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from foretrain.axes import AXES
-from foretrain.comparison import (
-    MAX_CHECKED,
-    RunCurve,
-    each_once,
-    entering_kind,
-    resumed_as,
-    sound_runs,
-)
+from foretrain.comparison import RunCurve, each_once, entering_kind, resumed_as
 from foretrain.conventions import NOT_COMPARED, signature
 from foretrain.decisions.allocation import FLOPS_PER_WEIGHT
 from foretrain.decisions.planner import Planner
@@ -26,6 +19,7 @@ from foretrain.observation import RunRecord
 from foretrain.points import best_value, run_curve, thin, usable
 from foretrain.repeats import data_budget
 from foretrain.run_flags import FlagBook
+from foretrain.soundness import MAX_CHECKED, sound_runs
 
 MOST_POINTS, FEWEST_OF_RUN = 600, 8
 """Points that enter at most; a curve is not thinned below so many, but then some runs are passed over."""
