@@ -1,8 +1,19 @@
 """The processes that a test starts."""
 
+import multiprocessing
 import os
 import subprocess
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+
+
+def alone(function, *arguments):
+    """What a function gives in a process of its own.
+
+    Libraries that other tests loaded have threads that draw random numbers whenever they wake.
+    """
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result(timeout=300)
 
 
 def children():

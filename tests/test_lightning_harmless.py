@@ -34,7 +34,7 @@ from lightning_models import (
     read_study,
     use_fake_fitter,
 )
-from processes import children
+from processes import alone, children
 
 OURS = str(Path(foretrain.__file__).parent)
 
@@ -54,11 +54,19 @@ def weights(pl, root, monitors, **options):
     return [parameter.tolist() for parameter in module.parameters()], following
 
 
-@pytest.mark.parametrize("fit", [False, True])
-def test_weights_are_the_same_to_the_last_bit(pl, tmp_path, fit):
-    without = weights(pl, tmp_path / "a", [])
-    assert weights(pl, tmp_path / "b", [ScalingLawMonitor(fit=fit, final_wait=0)]) == without
-    assert only_run(tmp_path / "b").observations
+def weights_each_way(flavour, root):
+    """The same without us, and with us without and with a fitter."""
+    pl = importlib.import_module(flavour)
+    monitors = {fit: ScalingLawMonitor(fit=fit, final_wait=0) for fit in (False, True)}
+    with_us = [weights(pl, root / str(fit), [monitor]) for fit, monitor in monitors.items()]
+    return weights(pl, root / "without", []), with_us
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_weights_are_the_same_to_the_last_bit(flavour, tmp_path):
+    without, with_us = alone(weights_each_way, flavour, tmp_path)
+    assert with_us == [without, without]
+    assert all(only_run(tmp_path / str(fit)).observations for fit in (False, True))
 
 
 class Injected(Exception):
