@@ -45,6 +45,27 @@ def test_report_tells_every_run(log_dir, capsys, monkeypatch, below):
     assert re.fullmatch(r"Of 16 past forecasts of this study's finished runs, 1\d were inside .*", record)
 
 
+def test_the_folder_that_tensorboard_is_given_stands_for_the_save_dir(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    runs = {"lightning_logs/version_0": 1e6, "lightning_logs/version_1": 3e6, "other/version_0": 1e7}
+    for name, n in runs.items():
+        run = record(name, n)
+        store = ObservationStore(tmp_path / "foretrain")
+        store.begin(run.info)
+        assert all([store.append(observation) for observation in run.observations])
+        store.close()
+    for folder in ("lightning_logs/version_0", "empty"):
+        (tmp_path / folder).mkdir(parents=True)
+    assert main(["report", str(tmp_path)]) == 0
+    everything = capsys.readouterr().out
+    assert main(["report", str(tmp_path / "lightning_logs")]) == 0
+    assert capsys.readouterr().out == everything
+    assert all(name in everything for name in runs)
+    for folder in ("empty", "lightning_logs/version_0"):
+        assert main(["report", str(tmp_path / folder)]) == 1
+        assert "No observations under" in capsys.readouterr().err
+
+
 def test_the_line_on_regions_says_who_is_where_and_since_when():
     def report(run, *regions):
         return Report(run, "m", "samples", 1, regions=CurveRegions(*regions) if regions else None)

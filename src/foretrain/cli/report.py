@@ -19,7 +19,7 @@ from foretrain.cli.output import table as make_table
 from foretrain.cli.page import Tables, page, section
 from foretrain.cli.page_study import no_study_section, study_section
 from foretrain.cli.report_many import MOST_IN_FULL, Told, tell
-from foretrain.cli.roots import add_source, choose, read_studies, study_folders
+from foretrain.cli.roots import add_source, choose, read_studies, save_dir, study_folders
 from foretrain.comparison import RunCurve, resumed_as
 from foretrain.decisions import from_study
 from foretrain.findings import ANNEALED, NOT_ANNEALED, borrowing_line, record_line, record_under_way
@@ -118,8 +118,7 @@ def _put_into_tab(log_dir: str, told: Sequence[Told]) -> None:
         raise CommandError(
             "Expected a directory with --tab, got a URL: TensorBoard's files lie elsewhere.", 2
         )
-    root = Path(log_dir)
-    root = root.parent if root.name == "foretrain" else root
+    root = save_dir(Path(log_dir))
     try:
         # Looked up, never joined: a run's name is no path.
         places = {name_under(root, place): place for place in SOURCES["tensorboard"].find(root)}

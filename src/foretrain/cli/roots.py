@@ -12,6 +12,7 @@ from pathlib import Path
 from foretrain.axes import AXES
 from foretrain.cli.output import CommandError, warn
 from foretrain.mirror import Mirror
+from foretrain.records import folder_name
 from foretrain.store import Study, StudyReader
 from foretrain.urls import as_root, is_url, without_secrets
 
@@ -23,7 +24,9 @@ def add_source(parser: argparse.ArgumentParser, *, choose: bool = True) -> None:
         parser: Of the subcommand.
         choose: Whether it looks at one metric along one axis.
     """
-    parser.add_argument("log_dir", help="the loggers' save_dir, or the foretrain folder in it; or its URL")
+    parser.add_argument(
+        "log_dir", help="the loggers' save_dir, a folder of logs or the foretrain folder in it; or its URL"
+    )
     if choose:
         parser.add_argument("--metric", help="default: the one most runs have")
         parser.add_argument("--axis", choices=sorted(AXES), help="default: tokens where all runs count them")
@@ -51,8 +54,25 @@ def study_folders(log_dir: str) -> Iterator[list[Path]]:
         yield _folders_in(Path(copy))
 
 
+def save_dir(log_dir: Path) -> Path:
+    """The directory that runs are named in, which holds the folder `foretrain` with their records.
+
+    A logger with the `save_dir` "." writes into `lightning_logs`, which is what TensorBoard is given: that
+    directory stands for its parent where the parent's runs are named by it, and it has no records itself.
+    """
+    if not log_dir.name or (log_dir / "foretrain").is_dir():
+        return log_dir
+    if log_dir.name == "foretrain":
+        return log_dir.parent
+    named = folder_name(f"{log_dir.name}/").rpartition("-")[0]  # as the folders of such runs begin
+    if any(log_dir.glob("*/*.jsonl")) or not any(log_dir.parent.glob(f"foretrain/*/{named}*/*.jsonl")):
+        return log_dir
+    return log_dir.parent
+
+
 def _folders_in(log_dir: Path) -> list[Path]:
-    root = log_dir / "foretrain" if (log_dir / "foretrain").is_dir() else log_dir
+    place = save_dir(log_dir)
+    root = place / "foretrain" if (place / "foretrain").is_dir() else log_dir
     if any(root.glob("*/*.jsonl")):
         return [root]
     return sorted(folder for folder in root.glob("*") if any(folder.glob("*/*.jsonl")))
