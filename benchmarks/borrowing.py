@@ -34,14 +34,14 @@ from rich.progress import track
 
 from borrowing_studies import METRIC, NEW, Trained, draw
 from foretrain.analysis import Question, Shelf, analyze
-from foretrain.comparison import RunCurve
-from foretrain.entering import DECAYED
-from foretrain.findings import Entering
-from foretrain.points import run_curve
-from foretrain.relatives import Relatives
+from foretrain.families.relatives import Relatives
+from foretrain.forecasting.uncertainty import quantile_factor
 from foretrain.report import NamedProjection
-from foretrain.run_projection import forecast_run
-from foretrain.uncertainty import quantile_factor
+from foretrain.reporting.comparison import RunCurve
+from foretrain.reporting.entering import DECAYED
+from foretrain.reporting.findings import Entering
+from foretrain.reporting.points import run_curve
+from foretrain.runs.projection import forecast_run
 from schedule_curves import load
 
 SHARES = (0.02, 0.05, 0.1, 0.25, 0.5, 0.75)

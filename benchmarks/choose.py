@@ -28,7 +28,8 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from curves import Curve, lcdb, load
-from foretrain import averaging, forecast, past_forecasts, uncertainty
+from foretrain import forecast
+from foretrain.forecasting import averaging, past_forecasts, uncertainty
 from options import parse
 from scores import Sheet, coverage, log_ends, rmsle, share, short, winkler
 

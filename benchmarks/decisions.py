@@ -31,8 +31,8 @@ from scipy.optimize import brentq, minimize_scalar
 
 from foretrain import fit
 from foretrain.decisions import FLOPS_PER_WEIGHT, JointLaw, Planner, compute_multiplier
+from foretrain.families.pairs import PRIOR_APART, PRIOR_CENTRE, PRIOR_WIDTH
 from foretrain.laws.law import Array
-from foretrain.pairs import PRIOR_APART, PRIOR_CENTRE, PRIOR_WIDTH
 
 FAR = ((1, 1), (1, 4), (2, 2), (4, 1), (8, 8), (16, 16))
 """Multiples of the largest size and of the most data at which a run's final error is asked about."""

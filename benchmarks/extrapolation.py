@@ -20,7 +20,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from curves import Curve
-from foretrain.uncertainty import FINE, model_curve
+from foretrain.forecasting.uncertainty import FINE, model_curve
 from options import parse
 from peers import DEFAULT, Timed, answers, packages
 from scores import EVENLY, Sheet, evenly, ratio_interval, rmsle, share, short, worst_ratio

@@ -14,8 +14,8 @@ import numpy as np
 from scipy.stats import norm
 
 from flags_runs import STEPS, Setting, simulate
-from foretrain.annealing import RatePath
 from foretrain.flagging.replay import MEMORIES
+from foretrain.runs.annealing import RatePath
 
 SOON = 0.1
 PRIOR_SD = (1.0, 0.4, 0.4, 0.4)

@@ -13,11 +13,11 @@ from collections.abc import Callable
 import numpy as np
 
 from flags_runs import Runs
-from foretrain.annealing import RatePath
 from foretrain.flagging.beside import Beside
 from foretrain.flagging.family import MEMORY, Curve
 from foretrain.flagging.replay import BESIDE_ORDER, BESIDE_SHARE, MEMORIES, OWN_SHARE
 from foretrain.flagging.watch import Watch, limit
+from foretrain.runs.annealing import RatePath
 
 WINDOW = 20
 """Validations that the z-score and the median of a spike detector look back at."""

@@ -16,7 +16,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from foretrain.hestness_law import Estimate, fit_error_law
+from foretrain.hestness.law import Estimate, fit_error_law
 
 SHARDS, FLOORS, NOISES = (4, 5, 6, 8), (0.0, 0.3, 0.6), (0.02, 0.08)
 ASKED = ("at 4x", "at 16x", "exponent", "data for target")

@@ -4,9 +4,9 @@
 
 The folder holds `gadre2024`, `olmo_ladder`, `porian2024` and `epoch_chinchilla`. Errors are of the logarithm
 of the loss, in per cent; coverage is of the held-out runs; width is that of the 90 % interval, in per cent.
-The settings of `foretrain.pairs` and `foretrain.family` were settled on epoch_chinchilla and porian2024;
-gadre2024 and olmo_ladder are tests. Peers: the nearest known run, the Chinchilla law fitted with Hoffmann's
-Huber loss, and for gadre2024 its authors' own form and starts, fitted by scipy.
+The settings of `foretrain.families` were settled on epoch_chinchilla and porian2024; gadre2024 and
+olmo_ladder are tests. Peers: the nearest known run, the Chinchilla law fitted with Hoffmann's Huber loss, and
+for gadre2024 its authors' own form and starts, fitted by scipy.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from rich.table import Table
 from scipy.optimize import OptimizeWarning, curve_fit
 
 import foretrain
-from foretrain.family import family_moments
+from foretrain.families.family import family_moments
 from foretrain.fitting import fit
 from foretrain.frontier import find_optimum, fit_growth
 

@@ -34,8 +34,14 @@ from rich.table import Table
 
 from foretrain.axes import Counts
 from foretrain.observation import Observation, Plan, RunInfo, ScheduleUpdate
-from foretrain.records import encode_header, encode_line, encode_observation, encode_schedule, folder_name
 from foretrain.schedule import Schedule
+from foretrain.storage.records import (
+    encode_header,
+    encode_line,
+    encode_observation,
+    encode_schedule,
+    folder_name,
+)
 from foretrain.store import ObservationStore
 
 POINTS = 100
@@ -143,7 +149,7 @@ def forget(study: Path) -> None:
 def measure(study: Path, *, reading_only: bool = False) -> dict[str, float]:
     """One process's figures: reading, an analysis, reading and an analysis after one more line."""
     from foretrain.analysis import Question, Shelf, analyze, joint_report
-    from foretrain.points import run_curve
+    from foretrain.reporting.points import run_curve
     from foretrain.store import StudyReader
 
     found: dict[str, float] = {}

@@ -29,16 +29,16 @@ from rich.console import Console
 from rich.progress import track
 
 from borrowing_studies import METRIC, NEW, Trained, draw
-from foretrain.annealing import MEMORIES, RatePath
-from foretrain.course import LongPath, follow, stretch
-from foretrain.earlier import Shelf, earlier_runs
-from foretrain.family import family_moments
-from foretrain.family_model import T_SCALE
-from foretrain.relatives import DEPARTS
-from foretrain.run_curve import RunCurve
-from foretrain.run_fit import law
-from foretrain.run_model import RunModel, model_run
-from foretrain.uncertainty import quantile_factor
+from foretrain.families.family import family_moments
+from foretrain.families.model import T_SCALE
+from foretrain.families.relatives import DEPARTS
+from foretrain.forecasting.uncertainty import quantile_factor
+from foretrain.reporting.earlier import Shelf, earlier_runs
+from foretrain.runs.annealing import MEMORIES, RatePath
+from foretrain.runs.course import LongPath, follow, stretch
+from foretrain.runs.curve import RunCurve
+from foretrain.runs.fit import law
+from foretrain.runs.model import RunModel, model_run
 from schedule_curves import Run, load
 
 SHARES = (1 / 3, 1 / 2, 2 / 3)

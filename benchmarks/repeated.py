@@ -22,11 +22,11 @@ from pathlib import Path
 
 import numpy as np
 
+from foretrain.families.repeated import best_epochs, past_best
+from foretrain.families.repeated_model import CAPACITY, REPEATS, RepeatedModel, model_repeated
 from foretrain.fitting import Fit, fit
 from foretrain.laws import LAWS
 from foretrain.projection import Forecast
-from foretrain.repeated import best_epochs, past_best
-from foretrain.repeated_model import CAPACITY, REPEATS, RepeatedModel, model_repeated
 from foretrain.status import FitStatus
 from scores import Sheet, coverage, rmsle, share, short
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 import foretrain
-from foretrain.annealing_fit import RatedCurve, ScheduledFit, fit_multi_power
 from foretrain.laws.annealing import annealing_axes
+from foretrain.runs.annealing_fit import RatedCurve, ScheduledFit, fit_multi_power
 from peers.resampling import bootstrap
 from schedule_curves import Run
 

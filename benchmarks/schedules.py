@@ -21,7 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-from foretrain.annealing_fit import (
+from foretrain.laws.scheduled import MultiPowerLaw
+from foretrain.runs.annealing_fit import (
     RatedCurve,
     ScheduledFit,
     fit_linear_annealing,
@@ -29,7 +30,6 @@ from foretrain.annealing_fit import (
     fit_multi_power,
     huber,
 )
-from foretrain.laws.scheduled import MultiPowerLaw
 from schedule_curves import SETS, Run, as_trained, library, load
 from schedule_peers import ALONE, LEVELS, WITH_LIBRARY, Method, Told
 from scores import Sheet, share

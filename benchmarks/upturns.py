@@ -1,4 +1,4 @@
-"""Curves past their minimum: how often `foretrain.upturn` says so, wrongly and rightly.
+"""Curves past their minimum: how often `foretrain.forecasting.upturn` says so, wrongly and rightly.
 
     python benchmarks/upturns.py --data FOLDER
 
@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from scipy.signal import lfilter
 
-from foretrain.upturn import upturn
+from foretrain.forecasting.upturn import upturn
 from scores import Sheet, share
 
 SEEDS = 400

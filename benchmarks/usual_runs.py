@@ -1,4 +1,4 @@
-"""What published runs tell of a run of which nothing else is known: the table in `foretrain.usual`.
+"""What published runs tell of a run of which nothing else is known: the table in `foretrain.runs.usual`.
 
     python benchmarks/usual_runs.py --data FOLDER
 
@@ -17,8 +17,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from foretrain.run_curve import RunCurve
-from foretrain.run_model import model_run
+from foretrain.runs.curve import RunCurve
+from foretrain.runs.model import model_run
 from schedule_curves import Run, load
 
 SHARES = (0.25, 0.5, 0.75)
@@ -56,7 +56,7 @@ def main() -> None:
     for name, runs in load(parser.parse_args().data).items():
         for run in runs:
             groups[name, f"{run.n_params / 1e6:.0f}M"].append(run)
-    table = Table(title="Published runs, as `foretrain.usual` holds them")
+    table = Table(title="Published runs, as `foretrain.runs.usual` holds them")
     for column in ("set", "size", "runs", "gain", "exponent", "misfit"):
         table.add_column(column, justify="right")
     for (name, size), runs in groups.items():

@@ -28,11 +28,11 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from foretrain.hestness import HestnessStudy, alike, analyze_study
-from foretrain.hestness_law import Estimate
-from foretrain.hestness_target import project_target
+from foretrain.hestness.law import Estimate
+from foretrain.hestness.target import project_target
 from foretrain.lightning import NestedShards, ScalingLawMonitor
 from foretrain.study import StudyOutcome, grid, run_study
-from foretrain.study_points import Point
+from foretrain.study.points import Point
 from study_command import run_command
 
 STUDY = "digits"

@@ -30,11 +30,11 @@ from torch.nn import functional
 
 from foretrain.axes import Counts
 from foretrain.error_sources import error_change, error_std, two_point_exponent
-from foretrain.hestness_law import ErrorLaw, fit_error_law
+from foretrain.hestness.law import ErrorLaw, fit_error_law
 from foretrain.observation import Observation
 from foretrain.shards import nested_shards
 from foretrain.study import StudyOutcome, run_study
-from foretrain.study_points import Point
+from foretrain.study.points import Point
 from lecun1989_net import LeNet1989, SingleExamples
 from study_command import run_command
 

@@ -31,7 +31,7 @@ from foretrain.axes import Counts
 from foretrain.error_sources import ErrorSources, LearningSpeed, judge_speed, split_error
 from foretrain.observation import Observation
 from foretrain.study import StudyOutcome, run_study
-from foretrain.study_points import Point
+from foretrain.study.points import Point
 from study_command import run_command
 
 STUDY = "nyquist"

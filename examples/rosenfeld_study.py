@@ -30,7 +30,7 @@ from foretrain.fitting import Fit, fit
 from foretrain.observation import Observation
 from foretrain.shards import nested_shards
 from foretrain.study import StudyOutcome, grid, run_study
-from foretrain.study_points import Point
+from foretrain.study.points import Point
 from study_command import run_command
 
 STUDY = "rosenfeld"

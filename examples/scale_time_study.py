@@ -28,7 +28,7 @@ import foretrain
 from foretrain.axes import Counts
 from foretrain.observation import Observation
 from foretrain.study import StudyOutcome, grid, run_study
-from foretrain.study_points import Point
+from foretrain.study.points import Point
 from foretrain.timescale import (
     Equivalence,
     TimeCurve,

@@ -119,8 +119,8 @@ def main(folder, spool, fails, run, first, last, mode):
     """
     from foretrain.axes import Counts
     from foretrain.observation import Observation, RunInfo
-    from foretrain.uploader import Pace
-    from foretrain.url_store import UrlStore
+    from foretrain.storage.uploader import Pace
+    from foretrain.storage.url_store import UrlStore
 
     install(folder, float(fails), seed=int(first))
     pace = Pace(0.0, 0.02, 0.0, 0.02, 0.0, read=0.1, left=0.1, retry=0.01, longest_retry=0.05)

@@ -7,15 +7,15 @@ import math
 import numpy as np
 import pytest
 
-from foretrain import outlook
 from foretrain.analysis import Question, RunCurve, analyze, joint_report
 from foretrain.axes import Counts
-from foretrain.comparison import comparable
 from foretrain.flags import FlagKind
 from foretrain.observation import Observation, RunInfo, RunRecord
-from foretrain.points import run_curve, thin
 from foretrain.report import CurveRegions, Report, ReportError
-from foretrain.soundness import off_curve, sound_runs
+from foretrain.reporting import outlook
+from foretrain.reporting.comparison import comparable
+from foretrain.reporting.points import run_curve, thin
+from foretrain.reporting.soundness import off_curve, sound_runs
 from foretrain.status import FitStatus
 
 SIZES = (1e6, 3e6, 1e7, 3e7)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from foretrain.annealing import GAIN_POWER, MEMORIES, RATE_POWER, RatePath
+from foretrain.runs.annealing import GAIN_POWER, MEMORIES, RATE_POWER, RatePath
 
 
 def cosine(steps: int, warmup: int = 0, end: float = 0.1) -> np.ndarray:

@@ -8,14 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foretrain.annealing_fit import (
-    RatedCurve,
-    ScheduledFit,
-    fit_linear_annealing,
-    fit_momentum,
-    fit_multi_power,
-    huber,
-)
 from foretrain.fitting import fit
 from foretrain.laws import LAWS
 from foretrain.laws.annealing import (
@@ -26,6 +18,14 @@ from foretrain.laws.annealing import (
     warmup_steps,
 )
 from foretrain.laws.scheduled import SCHEDULED, LinearAnnealingLaw, MomentumLaw, MultiPowerLaw
+from foretrain.runs.annealing_fit import (
+    RatedCurve,
+    ScheduledFit,
+    fit_linear_annealing,
+    fit_momentum,
+    fit_multi_power,
+    huber,
+)
 
 PEAK, LOW, WARMUP = 3e-4, 3e-5, 2160
 PUBLISHED = {

@@ -11,249 +11,168 @@ import foretrain
 
 ROOT = Path(foretrain.__file__).parent
 
+TABLE = """
+foretrain: decisions fitting flagging flags frontier laws projection regions resampling runs.projection
+axes:
+laws:
+flags:
+flagging: flags inputs laws runs.annealing
+conventions:
+knots:
+schedule: knots
+observation: axes knots schedule
+schedule_history: knots observation schedule
+status:
+regions: laws
+forecasting.doubts: laws regions status
+freezing: laws
+fitting: freezing laws status
+families.repeated: fitting inputs laws
+forecasting.upturn: forecasting.doubts laws regions
+families.repeated_model: families.repeated fitting inputs laws projection
+runs.annealing_fit: laws
+forecasting.averaging: laws
+forecasting.past_forecasts: forecasting.averaging laws
+forecasting.uncertainty: forecasting.averaging forecasting.doubts forecasting.past_forecasts laws status
+families.pairs: fitting laws
+families.model: families.pairs fitting forecasting.uncertainty laws status
+families.family: families.model families.pairs fitting laws status
+frontier:
+decisions: axes conventions families.family families.model families.repeated frontier inputs laws
+    observation projection reporting.comparison reporting.entering reporting.points reporting.repeats
+    reporting.soundness run_flags status
+resampling: fitting laws resampling.checks resampling.curve resampling.joint
+resampling.checks: laws
+resampling.curve: laws
+resampling.joint: laws
+reporting.findings:
+report: flags reporting.findings
+inputs: laws
+projection: families.family families.model fitting forecasting.uncertainty inputs laws report status
+runs.annealing: laws
+runs.curve: laws runs.annealing
+runs.fit: laws runs.curve
+runs.templates: laws runs.curve
+runs.usual:
+runs.model: laws runs.annealing runs.curve runs.fit runs.templates runs.usual
+runs.projection: inputs laws projection runs.curve runs.forecaster
+reporting.entering: laws observation reporting.findings schedule
+reporting.comparison: conventions families.family families.model fitting forecasting.uncertainty laws
+    projection report reporting.entering reporting.findings status
+reporting.soundness: families.family families.model forecasting.uncertainty laws reporting.comparison
+reporting.question: axes projection
+reporting.points: axes forecasting.upturn laws observation reporting.comparison reporting.entering
+    reporting.findings
+reporting.history: axes observation reporting.findings reporting.points
+reporting.repeats: axes families.repeated forecasting.uncertainty laws observation reporting.findings
+runs.course: axes laws observation reporting.points runs.annealing runs.curve schedule
+reporting.survey: conventions laws observation reporting.comparison
+run_flags: conventions flagging flags observation runs.annealing schedule
+reporting.earlier: observation report reporting.comparison reporting.points reporting.survey run_flags
+    runs.course
+runs.forecaster: families.model forecasting.doubts forecasting.uncertainty laws projection runs.annealing
+    runs.curve runs.model status
+families.relatives: families.family families.model laws projection reporting.comparison reporting.entering
+families.borrowing: families.relatives forecasting.uncertainty laws projection reporting.comparison
+    reporting.findings reporting.soundness status
+reporting.track: families.borrowing families.relatives forecasting.uncertainty laws projection
+    reporting.findings runs.course runs.curve runs.forecaster
+reporting.outlook: families.borrowing families.relatives fitting forecasting.uncertainty laws projection
+    regions report reporting.findings reporting.repeats runs.annealing runs.course runs.forecaster status
+reporting.run: axes families.borrowing families.relatives laws observation regions reporting.comparison
+    reporting.earlier reporting.findings reporting.outlook reporting.points reporting.question
+    reporting.repeats reporting.track runs.course status
+analysis: axes flags observation report reporting.comparison reporting.earlier reporting.history
+    reporting.points reporting.question reporting.run reporting.soundness status
+reporting.overview: conventions families.family families.model families.relatives forecasting.uncertainty
+    laws projection reporting.comparison reporting.entering reporting.findings reporting.soundness
+storage.records: axes observation
+storage.urls:
+storage.attempts: conventions observation schedule_history
+storage.held: axes observation storage.attempts storage.records
+storage.held_cache: storage.held storage.records
+storage.held_runs: observation storage.attempts storage.held
+storage.record_file: observation storage.attempts storage.held storage.records
+storage.fragments: observation storage.records
+storage.objects: storage.urls
+storage.mirror: storage.fragments storage.objects storage.records storage.urls
+storage.reader: observation storage.attempts storage.held storage.held_cache storage.held_runs
+    storage.mirror storage.record_file storage.records storage.urls
+storage.attempt_file: observation storage.records
+store: observation storage.attempt_file storage.reader storage.records storage.urls
+storage.spool:
+storage.shipping: storage.fragments storage.objects storage.records storage.spool
+storage.uploader: storage.mirror storage.objects storage.shipping storage.spool storage.urls
+storage.url_store: observation storage.fragments storage.mirror storage.records storage.spool
+    storage.uploader storage.urls store
+study.points:
+study.executors:
+study.progress:
+study.job: observation storage.attempts storage.reader storage.record_file storage.records storage.url_store
+    storage.urls
+study.launch: study.executors study.job study.points study.progress
+study: storage.reader storage.urls study.executors study.job study.launch study.points study.progress
+process:
+fitter: flags process report
+child: analysis observation report store
+study.file: storage.urls study.job study.points
+storage.merging: observation storage.reader storage.record_file storage.records
+importers: axes observation schedule storage.records storage.url_store storage.urls store tensorboard.events
+cli: analysis axes conventions decisions families.repeated fitting flags foretrain frontier importers laws
+    observation report reporting.comparison reporting.entering reporting.findings reporting.overview
+    reporting.points resampling run_flags runs.course status storage.merging storage.mirror storage.reader
+    storage.record_file storage.records storage.urls store study study.file study.job study.points
+    tensorboard.summary
+shards:
+hestness.law: inputs laws
+hestness.runs: frontier inputs laws observation
+hestness.table:
+hestness: frontier hestness.law hestness.runs hestness.table inputs laws observation regions
+hestness.target: hestness hestness.law
+error_sources: hestness.law inputs laws status
+cross_validation: fitting inputs laws
+pruning: inputs laws
+timescale: fitting hestness.law inputs laws observation status
+lightning: axes conventions fitter flags knots observation report reporting.findings schedule shards
+    storage.url_store storage.urls store tensorboard.picture tensorboard.standard tensorboard.summary
+tensorboard:
+tensorboard.metadata:
+tensorboard.events:
+tensorboard.summary: report tensorboard.metadata
+tensorboard.loader: tensorboard.metadata tensorboard.plugin
+tensorboard.plain:
+tensorboard.words: axes report reporting.findings tensorboard.plain
+tensorboard.beside: axes report tensorboard.plain
+tensorboard.rows: report reporting.findings tensorboard.beside tensorboard.plain tensorboard.words
+tensorboard.view: axes reporting.findings tensorboard.plain tensorboard.rows tensorboard.words
+tensorboard.law_view: analysis report tensorboard.plain tensorboard.rows tensorboard.view tensorboard.words
+tensorboard.frontier: axes decisions observation schedule tensorboard.law_view tensorboard.plain
+    tensorboard.rows tensorboard.words
+tensorboard.run_view: tensorboard.beside tensorboard.plain tensorboard.rows tensorboard.words
+tensorboard.answers: decisions tensorboard.frontier tensorboard.plain tensorboard.words
+tensorboard.standard: report reporting.findings tensorboard.plain tensorboard.summary tensorboard.words
+tensorboard.picture: report tensorboard.plain tensorboard.words
+tensorboard.once:
+tensorboard.web:
+tensorboard.reading: report tensorboard.metadata tensorboard.rows tensorboard.run_view tensorboard.summary
+    tensorboard.view
+tensorboard.plugin: analysis report tensorboard.answers tensorboard.frontier tensorboard.law_view
+    tensorboard.metadata tensorboard.once tensorboard.reading tensorboard.run_view tensorboard.view
+    tensorboard.web
+storage:
+runs:
+families:
+forecasting:
+reporting:
+"""
+"""Who: whom. Modules, without the leading `foretrain.`; the packages of `WHOLE` have one row for all theirs.
+
+`foretrain` itself loads its names where they are asked for; `importers` the reader of TensorBoard's files."""
+
 MAY_IMPORT = {
-    "": {
-        "decisions",
-        "fitting",
-        "flagging",
-        "flags",
-        "frontier",
-        "laws",
-        "projection",
-        "regions",
-        "resampling",
-        "run_projection",
-    },  # lazily
-    "axes": set(),
-    "laws": set(),
-    "flags": set(),
-    "flagging": {"annealing", "flags", "inputs", "laws"},
-    "conventions": set(),
-    "knots": set(),
-    "schedule": {"knots"},
-    "observation": {"axes", "knots", "schedule"},
-    "schedule_history": {"knots", "observation", "schedule"},
-    "status": set(),
-    "regions": {"laws"},
-    "doubts": {"laws", "regions", "status"},
-    "freezing": {"laws"},
-    "fitting": {"freezing", "laws", "status"},
-    "repeated": {"fitting", "inputs", "laws"},
-    "upturn": {"doubts", "laws", "regions"},
-    "repeated_model": {"fitting", "inputs", "laws", "projection", "repeated"},
-    "annealing_fit": {"laws"},
-    "averaging": {"laws"},
-    "past_forecasts": {"averaging", "laws"},
-    "uncertainty": {"averaging", "laws", "doubts", "past_forecasts", "status"},
-    "pairs": {"laws", "fitting"},
-    "family_model": {"laws", "fitting", "pairs", "uncertainty", "status"},
-    "family": {"laws", "fitting", "pairs", "family_model", "status"},
-    "frontier": set(),
-    "decisions": {
-        *("axes", "comparison", "conventions", "entering", "family", "family_model", "frontier", "inputs"),
-        *("laws", "observation", "points", "projection", "repeated", "repeats", "run_flags", "soundness"),
-        "status",
-    },
-    "resampling": {"laws", "fitting", "resampling_checks", "resampling_curve", "resampling_joint"},
-    "resampling_checks": {"laws"},
-    "resampling_curve": {"laws"},
-    "resampling_joint": {"laws"},
-    "findings": set(),
-    "report": {"findings", "flags"},
-    "inputs": {"laws"},
-    "projection": {"laws", "fitting", "inputs", "uncertainty", "family", "family_model", "report", "status"},
-    "annealing": {"laws"},
-    "run_curve": {"annealing", "laws"},
-    "run_fit": {"run_curve", "laws"},
-    "templates": {"run_curve", "laws"},
-    "usual": set(),
-    "run_model": {"annealing", "run_curve", "run_fit", "templates", "usual", "laws"},
-    "run_projection": {"forecaster", "inputs", "laws", "projection", "run_curve"},
-    "entering": {"findings", "laws", "observation", "schedule"},
-    "comparison": {
-        *("conventions", "entering", "findings", "laws", "fitting", "uncertainty", "family", "family_model"),
-        *("projection", "report", "status"),
-    },
-    "soundness": {"comparison", "family", "family_model", "laws", "uncertainty"},
-    "question": {"axes", "projection"},
-    "points": {"axes", "comparison", "entering", "findings", "laws", "observation", "upturn"},
-    "history": {"axes", "findings", "observation", "points"},
-    "repeats": {"axes", "findings", "laws", "observation", "repeated", "uncertainty"},
-    "course": {"annealing", "axes", "laws", "observation", "points", "run_curve", "schedule"},
-    "survey": {"comparison", "conventions", "laws", "observation"},
-    "run_flags": {"annealing", "conventions", "flagging", "flags", "observation", "schedule"},
-    "earlier": {"comparison", "course", "observation", "points", "report", "run_flags", "survey"},
-    "forecaster": {
-        *("annealing", "doubts", "family_model", "laws", "projection", "run_curve", "run_model", "status"),
-        "uncertainty",
-    },
-    "relatives": {"comparison", "entering", "family", "family_model", "laws", "projection"},
-    "borrowing": {
-        *("comparison", "findings", "laws", "projection", "relatives", "soundness", "status"),
-        "uncertainty",
-    },
-    "track": {
-        *("borrowing", "course", "findings", "forecaster", "laws", "projection", "relatives", "run_curve"),
-        "uncertainty",
-    },
-    "outlook": {
-        *("annealing", "borrowing", "course", "findings", "fitting", "forecaster", "laws", "projection"),
-        *("regions", "relatives", "repeats", "report", "status", "uncertainty"),
-    },
-    "run_analysis": {
-        *("axes", "borrowing", "comparison", "course", "earlier", "findings", "laws", "observation"),
-        *("outlook", "points", "question", "regions", "relatives", "repeats", "status", "track"),
-    },
-    "analysis": {
-        *("axes", "observation", "comparison", "earlier", "flags", "history", "points", "question"),
-        *("report", "run_analysis", "soundness", "status"),
-    },
-    "overview": {
-        *("comparison", "conventions", "entering", "family", "family_model", "findings", "laws"),
-        *("projection", "relatives", "soundness", "uncertainty"),
-    },
-    "records": {"axes", "observation"},
-    "urls": set(),
-    "attempts": {"conventions", "observation", "schedule_history"},
-    "held": {"attempts", "axes", "observation", "records"},
-    "held_cache": {"held", "records"},
-    "held_runs": {"attempts", "held", "observation"},
-    "record_file": {"attempts", "held", "observation", "records"},
-    "fragments": {"observation", "records"},
-    "objects": {"urls"},
-    "mirror": {"fragments", "objects", "records", "urls"},
-    "reader": {
-        "attempts",
-        "held",
-        "held_cache",
-        "held_runs",
-        "mirror",
-        "observation",
-        "record_file",
-        "records",
-        "urls",
-    },
-    "attempt_file": {"observation", "records"},
-    "store": {"attempt_file", "observation", "records", "reader", "urls"},
-    "spool": set(),
-    "shipping": {"fragments", "objects", "records", "spool"},
-    "uploader": {"mirror", "objects", "shipping", "spool", "urls"},
-    "url_store": {
-        *("fragments", "mirror", "observation", "records", "spool", "store", "uploader", "urls"),
-    },
-    "study_points": set(),
-    "study_executors": set(),
-    "study_progress": set(),
-    "study_job": {
-        *("attempts", "observation", "reader", "record_file", "records", "url_store", "urls"),
-    },
-    "study_launch": {"study_executors", "study_job", "study_points", "study_progress"},
-    "study": {
-        *("reader", "study_executors", "study_job", "study_launch", "study_points", "study_progress", "urls"),
-    },
-    "process": set(),
-    "fitter": {"flags", "process", "report"},
-    "child": {"observation", "store", "report", "analysis"},
-    "study_file": {"study_job", "study_points", "urls"},
-    "merging": {"observation", "reader", "record_file", "records"},
-    "importers": {
-        *("axes", "observation", "records", "schedule", "store", "url_store", "urls"),
-        "tensorboard.events",  # reads TensorBoard's files, and loads TensorBoard only then
-    },
-    "cli": {
-        *("", "axes", "analysis", "comparison", "conventions", "course", "decisions", "entering", "findings"),
-        *("fitting", "flags", "run_flags"),
-        *("frontier", "importers", "laws", "merging", "mirror", "observation", "overview", "points"),
-        "reader",
-        *(
-            "record_file",
-            "records",
-            "repeated",
-            "report",
-            "resampling",
-            "status",
-            "store",
-            "tensorboard.summary",
-        ),
-        *("study", "study_file", "study_job", "study_points", "urls"),
-    },
-    "shards": set(),
-    "hestness_law": {"inputs", "laws"},
-    "hestness_runs": {"frontier", "inputs", "laws", "observation"},
-    "hestness_table": set(),
-    "hestness": {
-        *("frontier", "hestness_law", "hestness_runs", "hestness_table", "inputs", "laws", "observation"),
-        "regions",
-    },
-    "hestness_target": {"hestness", "hestness_law"},
-    "error_sources": {"hestness_law", "inputs", "laws", "status"},
-    "cross_validation": {"fitting", "inputs", "laws"},
-    "pruning": {"inputs", "laws"},
-    "timescale": {"fitting", "hestness_law", "inputs", "laws", "observation", "status"},
-    "lightning": {
-        *("flags", "shards"),
-        *(
-            "axes",
-            "conventions",
-            "knots",
-            "schedule",
-            "observation",
-            "store",
-            "fitter",
-            "report",
-            "tensorboard.summary",
-            "tensorboard.standard",
-            "tensorboard.picture",
-        ),
-        *("findings", "url_store", "urls"),
-    },
-    "tensorboard": set(),
-    "tensorboard.metadata": set(),
-    "tensorboard.events": set(),
-    "tensorboard.summary": {"report", "tensorboard.metadata"},
-    "tensorboard.loader": {"tensorboard.metadata", "tensorboard.plugin"},
-    "tensorboard.plain": set(),
-    "tensorboard.words": {"axes", "findings", "report", "tensorboard.plain"},
-    "tensorboard.beside": {"axes", "report", "tensorboard.plain"},
-    "tensorboard.rows": {
-        *("findings", "report"),
-        *(f"tensorboard.{name}" for name in ("beside", "plain", "words")),
-    },
-    "tensorboard.view": {
-        *("axes", "findings"),
-        *(f"tensorboard.{name}" for name in ("plain", "rows", "words")),
-    },
-    "tensorboard.law_view": {
-        *("analysis", "report"),
-        *(f"tensorboard.{name}" for name in ("plain", "rows", "view", "words")),
-    },
-    "tensorboard.frontier": {
-        *("axes", "decisions", "observation", "schedule"),
-        *(f"tensorboard.{name}" for name in ("law_view", "plain", "rows", "words")),
-    },
-    "tensorboard.run_view": {f"tensorboard.{name}" for name in ("beside", "plain", "rows", "words")},
-    "tensorboard.answers": {
-        "decisions",
-        *(f"tensorboard.{name}" for name in ("frontier", "plain", "words")),
-    },
-    "tensorboard.standard": {
-        *("findings", "report", "tensorboard.plain", "tensorboard.summary", "tensorboard.words"),
-    },
-    "tensorboard.picture": {"report", "tensorboard.plain", "tensorboard.words"},
-    "tensorboard.once": set(),
-    "tensorboard.web": set(),
-    "tensorboard.reading": {
-        "report",
-        *(f"tensorboard.{name}" for name in ("metadata", "rows", "run_view", "summary", "view")),
-    },
-    "tensorboard.plugin": {
-        *("report", "analysis"),
-        *(f"tensorboard.{name}" for name in ("answers", "frontier", "law_view", "metadata", "once")),
-        "tensorboard.reading",
-        *(f"tensorboard.{name}" for name in ("run_view", "view", "web")),
-    },
+    unit: set(may.split())
+    for unit, _, may in (line.partition(":") for line in TABLE.replace("\n   ", "").strip().splitlines())
 }
-"""Modules, without the leading `foretrain.`; the packages of `WHOLE` have one row for all theirs."""
 
 WHOLE = ("cli", "decisions", "flagging", "importers", "error_sources", "laws", "lightning", "timescale")
 
@@ -271,7 +190,7 @@ def unit_of(module: str) -> str:
     parts = module.split(".")[1:]
     if parts and parts[0] in WHOLE:
         return parts[0]
-    return ".".join(parts)
+    return ".".join(parts) or "foretrain"
 
 
 def modules():
@@ -338,7 +257,7 @@ def test_every_name_of_the_package_is_there_and_loads_no_framework():
         "foretrain.flagging.replay",
         "foretrain.projection",
         "foretrain.projection",
-        "foretrain.run_projection",
+        "foretrain.runs.projection",
         "foretrain.regions",
         "foretrain.resampling",
         "foretrain.resampling",

@@ -10,17 +10,17 @@ import pytest
 
 from foretrain.analysis import Question, analyze
 from foretrain.axes import Counts
-from foretrain.borrowing import combine, disagreement, on_the_way
-from foretrain.comparison import RunCurve
-from foretrain.entering import CONSTANT, DECAYED
-from foretrain.family import family_moments
-from foretrain.family_model import T_SCALE
-from foretrain.findings import Borrowing, Entering, NamedProjection, borrowing_line
+from foretrain.families.borrowing import combine, disagreement, on_the_way
+from foretrain.families.family import family_moments
+from foretrain.families.model import T_SCALE
+from foretrain.families.relatives import Relatives, ending
 from foretrain.observation import Observation, RunInfo, RunRecord, ScheduleUpdate
-from foretrain.reader import StudyReader
-from foretrain.relatives import Relatives, ending
 from foretrain.report import Report
+from foretrain.reporting.comparison import RunCurve
+from foretrain.reporting.entering import CONSTANT, DECAYED
+from foretrain.reporting.findings import Borrowing, Entering, NamedProjection, borrowing_line
 from foretrain.schedule import Schedule
+from foretrain.storage.reader import StudyReader
 from foretrain.store import ObservationStore
 from foretrain.tensorboard.words import notes
 

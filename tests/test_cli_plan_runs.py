@@ -9,7 +9,7 @@ import pytest
 from foretrain.cli import main
 from foretrain.decisions import from_study
 from foretrain.observation import Plan, ScheduleUpdate
-from foretrain.reader import StudyReader
+from foretrain.storage.reader import StudyReader
 from foretrain.store import ObservationStore
 from test_decisions_study import BATCH, SIZES, law, run
 

@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from foretrain import overview
 from foretrain.cli import main, report_many
-from foretrain.points import run_curve
 from foretrain.report import Report
+from foretrain.reporting import overview
+from foretrain.reporting.points import run_curve
 from test_cli_plan_runs import keep
 from test_decisions_study import law, run
 

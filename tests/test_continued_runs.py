@@ -9,11 +9,11 @@ import pytest
 from foretrain.analysis import Question, RunCurve, analyze, joint_report
 from foretrain.axes import Counts
 from foretrain.cli import main
-from foretrain.comparison import each_once, resumed_as
 from foretrain.observation import Observation, RunInfo
-from foretrain.points import OTHERWISE, run_curve
 from foretrain.report import Report
-from foretrain.soundness import off_curve
+from foretrain.reporting.comparison import each_once, resumed_as
+from foretrain.reporting.points import OTHERWISE, run_curve
+from foretrain.reporting.soundness import off_curve
 from foretrain.store import ObservationStore, StudyReader
 from foretrain.tensorboard.law_view import law_curves, law_view
 from foretrain.tensorboard.rows import entry

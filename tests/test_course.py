@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from foretrain.annealing import MEMORIES, RatePath
 from foretrain.axes import Counts
-from foretrain.course import LongPath, follow, stretch, why_unknown
-from foretrain.earlier import MOST_EARLIER, Shelf, earlier_runs
 from foretrain.observation import NOT_RECORDED, Observation, RunInfo, RunRecord
+from foretrain.reporting.earlier import MOST_EARLIER, Shelf, earlier_runs
+from foretrain.runs.annealing import MEMORIES, RatePath
+from foretrain.runs.course import LongPath, follow, stretch, why_unknown
 from foretrain.schedule import Schedule
 
 WARM = 100

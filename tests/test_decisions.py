@@ -5,7 +5,6 @@ import pytest
 from scipy.optimize import minimize_scalar
 
 import foretrain
-from foretrain import family
 from foretrain.decisions import (
     JointLaw,
     Planner,
@@ -14,8 +13,9 @@ from foretrain.decisions import (
     isoflop_optima,
 )
 from foretrain.decisions.allocation import R_N
+from foretrain.families import family
+from foretrain.families.repeated import R_D
 from foretrain.laws import LAWS
-from foretrain.repeated import R_D
 from foretrain.status import FitStatus
 
 LAW = JointLaw(e=1.8172, a=477.83, alpha=0.34731, b=2143.4, beta=0.36717)  # Besiroglu et al. 2024

@@ -8,8 +8,8 @@ import pytest
 
 from foretrain.axes import Counts
 from foretrain.decisions import Planner, from_study, isoflop_optima
+from foretrain.families.repeated import effective_data
 from foretrain.observation import Observation, RunInfo, RunRecord
-from foretrain.repeated import effective_data
 from foretrain.schedule import Schedule
 from foretrain.status import FitStatus
 

@@ -7,8 +7,8 @@ import pytest
 
 from foretrain.axes import Counts
 from foretrain.decisions import from_study, study_points
+from foretrain.families.repeated import effective_data
 from foretrain.observation import Observation, RunInfo, RunRecord
-from foretrain.repeated import effective_data
 from foretrain.run_flags import FlagBook
 from foretrain.schedule import Schedule
 from foretrain.status import FitStatus

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import lfilter
 
-from foretrain.doubts import bends_down, doubts, falls, local_noise, rises
+from foretrain.forecasting.doubts import bends_down, doubts, falls, local_noise, rises
 from foretrain.status import FitStatus
 
 X = np.geomspace(1.0, 300.0, 60)

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from foretrain.analysis import Question, analyze, joint_report
-from foretrain.comparison import entering_kind
 from foretrain.decisions import study_points
-from foretrain.entering import CONSTANT, DECAYED
-from foretrain.points import run_curve
 from foretrain.report import JointReport, Report
+from foretrain.reporting.comparison import entering_kind
+from foretrain.reporting.entering import CONSTANT, DECAYED
+from foretrain.reporting.points import run_curve
 from foretrain.schedule import Schedule
 from foretrain.tensorboard.law_view import law_curves, law_view
 from foretrain.tensorboard.rows import entry

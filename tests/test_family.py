@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from scipy.optimize import nnls
 
 import foretrain
-from foretrain import family, family_model, pairs
-from foretrain.family import family_moments, model_family
+from foretrain.families import family, pairs
+from foretrain.families import model as family_model
+from foretrain.families.family import family_moments, model_family
 from foretrain.laws.joint import EXPONENTS
 from foretrain.status import FitStatus
 

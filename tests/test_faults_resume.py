@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from fault_ledger import effort, record
-from foretrain.comparison import each_once
-from foretrain.points import run_curve, usable
+from foretrain.reporting.comparison import each_once
+from foretrain.reporting.points import run_curve, usable
 from lightning_models import FLAVOURS
 from resume_run import EVERY, HOOKS, Attempt, Processes, loss, rate, runs
 

@@ -19,7 +19,7 @@ import pytest
 from fault_ledger import effort, record
 from foretrain.axes import Counts
 from foretrain.observation import Observation, RunInfo
-from foretrain.records import MAX_LINE, decode_line, folder_name
+from foretrain.storage.records import MAX_LINE, decode_line, folder_name
 from foretrain.store import ObservationStore, StudyReader
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

@@ -14,10 +14,10 @@ import bucket
 from fault_ledger import effort, record
 from foretrain.axes import Counts
 from foretrain.observation import Observation, RunInfo
-from foretrain.records import folder_name
+from foretrain.storage.records import folder_name
+from foretrain.storage.uploader import Pace
+from foretrain.storage.url_store import UrlStore
 from foretrain.store import StudyReader
-from foretrain.uploader import Pace
-from foretrain.url_store import UrlStore
 
 FAST = Pace(0.0, 0.02, 0.0, 0.02, 0.0, together=8, read=0.05, left=0.05, retry=0.005, longest_retry=0.02)
 LINES = 60

@@ -5,7 +5,6 @@ import pytest
 from scipy.signal import lfilter
 
 import foretrain
-from foretrain.annealing import RatePath
 from foretrain.flagging.along import Along
 from foretrain.flagging.beside import Beside
 from foretrain.flagging.family import MEMORY, Curve
@@ -13,6 +12,7 @@ from foretrain.flagging.origins import slot
 from foretrain.flagging.signatures import Signatures
 from foretrain.flagging.tracker import State, Tracker, first_noise
 from foretrain.flags import FlagKind, Severity
+from foretrain.runs.annealing import RatePath
 
 STEP = np.arange(50, 10_001, 50)
 CONSTANT = np.ones(10_000)

@@ -8,13 +8,13 @@ from scipy.signal import lfilter
 from scipy.stats import t as student
 
 import foretrain
-from foretrain.annealing import RatePath
 from foretrain.flagging.origins import HALF, STAYS, WHOLE, Origins
 from foretrain.flagging.replay import Replay
 from foretrain.flagging.tracker import State, Tracker, first_noise
 from foretrain.flagging.watch import SPENT, limit
 from foretrain.flagging.words import turns
 from foretrain.flags import Flag, FlagKind, Severity
+from foretrain.runs.annealing import RatePath
 
 STEP = np.arange(100, 10_001, 100)
 COSINE = 3e-4 * (0.55 + 0.45 * np.cos(np.pi * np.arange(1, 10_001) / 10_000))

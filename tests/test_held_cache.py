@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from foretrain import held_cache
-from foretrain.held_cache import HeldCache
-from foretrain.held_runs import HeldRecord
-from foretrain.reader import StudyReader
+from foretrain.storage import held_cache
+from foretrain.storage.held_cache import HeldCache
+from foretrain.storage.held_runs import HeldRecord
+from foretrain.storage.reader import StudyReader
 from test_store_held import file_of, observation, read_at_once, write
 
 

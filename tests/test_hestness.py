@@ -16,9 +16,9 @@ from foretrain.hestness import (
     fit_size_law,
     measure_speed,
 )
-from foretrain.hestness_law import Estimate, fit_error_law
-from foretrain.hestness_runs import BestModel, best_models, read_runs
-from foretrain.hestness_target import project_target, required_data
+from foretrain.hestness.law import Estimate, fit_error_law
+from foretrain.hestness.runs import BestModel, best_models, read_runs
+from foretrain.hestness.target import project_target, required_data
 from foretrain.observation import Observation, RunInfo, RunRecord
 
 DATA = 1000.0 * 2.0 ** np.arange(6)

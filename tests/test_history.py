@@ -10,10 +10,10 @@ import pytest
 
 from foretrain.analysis import Question, analyze
 from foretrain.axes import Counts
-from foretrain.history import MOST_KNOTS, MOST_LEFT_OUT, history
 from foretrain.observation import Observation, RunInfo, RunRecord
-from foretrain.points import run_curve
 from foretrain.report import MAX_REPORT_BYTES, History, LeftOutPoint, Report, ReportError
+from foretrain.reporting.history import MOST_KNOTS, MOST_LEFT_OUT, history
+from foretrain.reporting.points import run_curve
 from foretrain.schedule import Schedule
 
 KNOTS = ((1, 0.1), (10, 1.0), (800, 1.0), (1000, 0.0))

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from foretrain.comparison import each_once
 from foretrain.lightning import ScalingLawMonitor
 from foretrain.lightning.schedule import RateRecorder
-from foretrain.points import OTHERWISE, run_curve, usable
+from foretrain.reporting.comparison import each_once
+from foretrain.reporting.points import OTHERWISE, run_curve, usable
 from lightning_models import FLAVOURS, Texts, loader, make_module, make_trainer, points, read_study
 from resume_run import BATCH, EPOCH, EVERY, Attempt, loss, make, rate, runs
 

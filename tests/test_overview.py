@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from foretrain import overview
-from foretrain.comparison import RunCurve
-from foretrain.entering import CONSTANT, DECAYED
-from foretrain.findings import Entering
-from foretrain.overview import Glance, above_others, by_ends, evenly, worth_a_look
-from foretrain.soundness import off_curve
+from foretrain.reporting import overview
+from foretrain.reporting.comparison import RunCurve
+from foretrain.reporting.entering import CONSTANT, DECAYED
+from foretrain.reporting.findings import Entering
+from foretrain.reporting.overview import Glance, above_others, by_ends, evenly, worth_a_look
+from foretrain.reporting.soundness import off_curve
 
 SIZES = np.geomspace(1e6, 1e8, 8)
 POINTS = 10

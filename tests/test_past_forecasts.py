@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from foretrain.averaging import COARSE, WINDOWS, average
-from foretrain.past_forecasts import (
+from foretrain.forecasting.averaging import COARSE, WINDOWS, average
+from foretrain.forecasting.past_forecasts import (
     PastForecast,
     evenly,
     past_forecasts,

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from foretrain.axes import AXES, Counts
 from foretrain.flags import Flag, FlagKind
 from foretrain.observation import Observation, RunInfo
-from foretrain.records import LineError, read_observation
 from foretrain.report import (
     MAX_REPORT_BYTES,
     Band,
@@ -20,6 +19,7 @@ from foretrain.report import (
     Report,
     ReportError,
 )
+from foretrain.storage.records import LineError, read_observation
 
 COUNTS = st.builds(
     Counts,

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 
+from foretrain.families.repeated import R_D, best_epochs, effective_data, past_best
 from foretrain.fitting import Fit, fit
 from foretrain.laws import LAWS
-from foretrain.repeated import R_D, best_epochs, effective_data, past_best
 
 THETA = {
     "memorization": (2.3, 10.8, 1e5, 1e5, 0.65, 0.5, 1.4, 140.0),

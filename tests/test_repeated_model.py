@@ -5,8 +5,8 @@ import csv
 import numpy as np
 import pytest
 
+from foretrain.families.repeated_model import CAPACITY, CAPACITY_DOUBT, REPEATS, model_repeated
 from foretrain.laws import LAWS
-from foretrain.repeated_model import CAPACITY, CAPACITY_DOUBT, REPEATS, model_repeated
 from foretrain.status import FitStatus
 
 GUESS = float(np.log(50257))

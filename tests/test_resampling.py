@@ -9,7 +9,7 @@ from scipy.optimize import least_squares, minimize, nnls
 
 from foretrain.laws import LAWS
 from foretrain.resampling import KINDS, resample_curve, resample_joint
-from foretrain.resampling_curve import Moments, carry, solve
+from foretrain.resampling.curve import Moments, carry, solve
 
 X = np.geomspace(1e3, 1e6, 30)
 Y = (0.5 + 30 * X**-0.4) * np.exp(np.random.default_rng(0).normal(0, 0.01, 30))
@@ -338,7 +338,7 @@ def test_joint_optimum_of_the_published_runs(chinchilla_runs):
 
 
 def test_joint_resamples_do_not_depend_on_where_they_begin(chinchilla_runs):
-    from foretrain.resampling_joint import Points, minimise
+    from foretrain.resampling.joint import Points, minimise
 
     n, d, y = chinchilla_runs
     counts = np.random.default_rng(0).multinomial(240, np.full(240, 1 / 240), 60).astype(float)

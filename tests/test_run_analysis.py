@@ -9,13 +9,20 @@ import pytest
 
 from foretrain import forecast, forecast_run
 from foretrain.analysis import Question, Shelf, analyze
-from foretrain.annealing import RatePath
 from foretrain.axes import Counts
-from foretrain.findings import BestValue, PastForecast, Repeats, ScheduleNote, record_line, record_under_way
 from foretrain.observation import Observation, RunInfo, RunRecord
 from foretrain.report import NamedProjection, Report
-from foretrain.run_curve import RunCurve
-from foretrain.run_model import model_run
+from foretrain.reporting.findings import (
+    BestValue,
+    PastForecast,
+    Repeats,
+    ScheduleNote,
+    record_line,
+    record_under_way,
+)
+from foretrain.runs.annealing import RatePath
+from foretrain.runs.curve import RunCurve
+from foretrain.runs.model import model_run
 from foretrain.schedule import Schedule
 from foretrain.status import FitStatus
 

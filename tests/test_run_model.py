@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from foretrain.annealing import MEMORIES, RatePath
-from foretrain.run_curve import CELLS, RunCurve
-from foretrain.run_fit import ALIKE, ALIKE_RUNS, ALONG_SIZE, NOISE, Fits, fit_laws, law, pool, weigh
-from foretrain.run_model import model_run
+from foretrain.runs.annealing import MEMORIES, RatePath
+from foretrain.runs.curve import CELLS, RunCurve
+from foretrain.runs.fit import ALIKE, ALIKE_RUNS, ALONG_SIZE, NOISE, Fits, fit_laws, law, pool, weigh
+from foretrain.runs.model import model_run
 from test_annealing import cosine
 
 THETA = np.array([np.log(3.2), 1.2, np.log(0.5), np.log(0.05)])

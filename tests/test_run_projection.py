@@ -161,8 +161,8 @@ def test_earlier_runs_with_no_training_in_common_are_kept():
 
 
 def test_curves_too_far_apart_for_a_number_have_no_common_one():
-    from foretrain.run_curve import RunCurve
-    from foretrain.templates import make_template
+    from foretrain.runs.curve import RunCurve
+    from foretrain.runs.templates import make_template
 
     step, lr = np.arange(50, 2001, 50), np.linspace(1e-3, 0.0, 2000)
     y = 2.0 + 8.0 * step**-0.35

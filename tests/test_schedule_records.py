@@ -14,8 +14,8 @@ from foretrain import store as store_module
 from foretrain.axes import Counts
 from foretrain.knots import MAX_KNOTS, KnotBuilder
 from foretrain.observation import NOT_RECORDED, Observation, Plan, RunInfo, RunRecord, ScheduleUpdate
-from foretrain.records import LineError, decode_line, encode_line, encode_schedule, read_schedule
 from foretrain.schedule import Schedule
+from foretrain.storage.records import LineError, decode_line, encode_line, encode_schedule, read_schedule
 from foretrain.store import ObservationStore, StudyReader
 
 

@@ -23,12 +23,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foretrain import attempts as attempts_module
-from foretrain import reader as reader_module
 from foretrain import store as store_module
 from foretrain.axes import Counts
 from foretrain.observation import Observation, RunInfo
-from foretrain.records import (
+from foretrain.storage import attempts as attempts_module
+from foretrain.storage import reader as reader_module
+from foretrain.storage.records import (
     MAX_LINE,
     LineError,
     decode_line,

@@ -8,15 +8,15 @@ import zlib
 
 import pytest
 
-from foretrain import held as held_module
-from foretrain.attempts import put_together
 from foretrain.axes import Counts
-from foretrain.held import find_ends
-from foretrain.held_runs import HeldRecord
 from foretrain.observation import Observation, Plan, RunInfo, RunRecord, ScheduleUpdate
-from foretrain.reader import record_files
-from foretrain.record_file import Recording
 from foretrain.schedule import Schedule
+from foretrain.storage import held as held_module
+from foretrain.storage.attempts import put_together
+from foretrain.storage.held import find_ends
+from foretrain.storage.held_runs import HeldRecord
+from foretrain.storage.reader import record_files
+from foretrain.storage.record_file import Recording
 from foretrain.store import ObservationStore, StudyReader
 
 ALL_COUNTS = {

@@ -6,10 +6,10 @@ import math
 import numpy as np
 import pytest
 
-from foretrain import attempts as attempts_module
-from foretrain.attempts import Attempt
 from foretrain.axes import Counts
 from foretrain.observation import Observation, RunInfo
+from foretrain.storage import attempts as attempts_module
+from foretrain.storage.attempts import Attempt
 from foretrain.store import ObservationStore, StudyReader
 
 

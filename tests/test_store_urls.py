@@ -26,23 +26,23 @@ from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent))
 import bucket
-from foretrain import mirror as mirror_module
-from foretrain import uploader as uploader_module
 from foretrain.axes import Counts
 from foretrain.cli import main
-from foretrain.fragments import UNNUMBERED, RecordTail, covers
-from foretrain.mirror import Mirror
-from foretrain.objects import ObjectFolder
 from foretrain.observation import Observation, Plan, RunInfo, ScheduleUpdate
-from foretrain.reader import StudyReader
-from foretrain.records import FileName, decode_line, folder_name, read_name, write_name
 from foretrain.schedule import Schedule
-from foretrain.shipping import Shipment
-from foretrain.spool import SpoolFolder, left_behind, spool_root
+from foretrain.storage import mirror as mirror_module
+from foretrain.storage import uploader as uploader_module
+from foretrain.storage.fragments import UNNUMBERED, RecordTail, covers
+from foretrain.storage.mirror import Mirror
+from foretrain.storage.objects import ObjectFolder
+from foretrain.storage.reader import StudyReader
+from foretrain.storage.records import FileName, decode_line, folder_name, read_name, write_name
+from foretrain.storage.shipping import Shipment
+from foretrain.storage.spool import SpoolFolder, left_behind, spool_root
+from foretrain.storage.uploader import Pace
+from foretrain.storage.url_store import UrlStore, open_store
+from foretrain.storage.urls import as_root, without_secrets
 from foretrain.store import ObservationStore
-from foretrain.uploader import Pace
-from foretrain.url_store import UrlStore, open_store
-from foretrain.urls import as_root, without_secrets
 
 FAST = Pace(0.0, 0.02, 0.0, 0.02, 0.0, together=8, read=0.05, left=0.05, retry=0.01, longest_retry=0.05)
 NOT_WAITED = 20.0
@@ -439,7 +439,7 @@ def test_a_store_that_is_down_costs_nothing_and_is_made_up_for(cloud, spool):
 
 def test_a_store_that_hangs_holds_nothing_up(cloud, spool, monkeypatch):
     cloud.hangs = threading.Event()
-    monkeypatch.setattr("foretrain.url_store.WAIT", {"finished": 0.5})
+    monkeypatch.setattr("foretrain.storage.url_store.WAIT", {"finished": 0.5})
     store = begun("bucket://b", spool)
     begin = time.monotonic()
     assert all([store.append(observation(step)) for step in range(1, 101)])

@@ -18,10 +18,10 @@ import pytest
 
 import study_jobs
 from foretrain.observation import Observation, RunInfo
+from foretrain.storage.url_store import open_store
 from foretrain.study import RayExecutor, grid, process_pool, run_study
-from foretrain.study_job import Job, JobFailed
-from foretrain.study_points import Point, check_points
-from foretrain.url_store import open_store
+from foretrain.study.job import Job, JobFailed
+from foretrain.study.points import Point, check_points
 
 POINTS = grid(size=[4, 8, 16], data=[100], seed=[0, 1])
 

@@ -9,7 +9,7 @@ import pytest
 import study_jobs
 from foretrain.cli import main
 from foretrain.study import grid
-from foretrain.study_file import read_study_file
+from foretrain.study.file import read_study_file
 
 HERE = str(Path(__file__).parent)
 

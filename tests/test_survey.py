@@ -5,12 +5,13 @@ import math
 import numpy as np
 import pytest
 
-from foretrain import analysis, comparison, survey
+from foretrain import analysis
 from foretrain.analysis import Question, Shelf, analyze
 from foretrain.axes import Counts
 from foretrain.observation import Observation, RunInfo, RunRecord
-from foretrain.points import run_curve
-from foretrain.survey import Survey
+from foretrain.reporting import comparison, survey
+from foretrain.reporting.points import run_curve
+from foretrain.reporting.survey import Survey
 
 
 def loss(n, d):
@@ -75,9 +76,11 @@ def test_one_law_is_fitted_for_all_runs_of_a_study(study, monkeypatch):
     looked, fitted = [], []
     of_run, law = run_curve, comparison.joint_report
     monkeypatch.setattr(
-        "foretrain.earlier.run_curve", lambda r, *a: (looked.append(r.info.run), of_run(r, *a))[1]
+        "foretrain.reporting.earlier.run_curve", lambda r, *a: (looked.append(r.info.run), of_run(r, *a))[1]
     )
-    monkeypatch.setattr("foretrain.earlier.joint_report", lambda c, **k: (fitted.append(c), law(c, **k))[1])
+    monkeypatch.setattr(
+        "foretrain.reporting.earlier.joint_report", lambda c, **k: (fitted.append(c), law(c, **k))[1]
+    )
     shelf = Shelf()
     reports = [analyze(study, Question(name, "val_loss", "samples"), shelf) for name in ("r07", "r39", "r20")]
     assert len(fitted) == 1 and len(looked) <= 12 + 3

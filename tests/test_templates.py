@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from foretrain.run_curve import RunCurve
-from foretrain.run_model import model_run
-from foretrain.templates import left_out, make_template, same_shape
+from foretrain.runs.curve import RunCurve
+from foretrain.runs.model import model_run
+from foretrain.runs.templates import left_out, make_template, same_shape
 from test_annealing import cosine
 
 

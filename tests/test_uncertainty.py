@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
-from foretrain.averaging import COARSE, FINE, WINDOWS, average
-from foretrain.doubts import local_noise
-from foretrain.past_forecasts import ORIGINS
+from foretrain.forecasting.averaging import COARSE, FINE, WINDOWS, average
+from foretrain.forecasting.doubts import local_noise
+from foretrain.forecasting.past_forecasts import ORIGINS
+from foretrain.forecasting.uncertainty import CURVE_LAWS, SCALES, model_curve, quantile_factor
 from foretrain.status import FitStatus
-from foretrain.uncertainty import CURVE_LAWS, SCALES, model_curve, quantile_factor
 
 X = np.geomspace(1e3, 1e6, 60)
 EVEN = np.full(len(WINDOWS), 1.0 / len(WINDOWS))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.signal import lfilter
 from scipy.stats import norm
 
-from foretrain.upturn import upturn
+from foretrain.forecasting.upturn import upturn
 
 SHAPES = {
     "flat": np.zeros_like,

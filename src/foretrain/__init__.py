@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from foretrain.projection import Forecast, forecast, forecast_joint
     from foretrain.regions import label_regions
     from foretrain.resampling import resample_curve, resample_joint
-    from foretrain.run_projection import forecast_run
+    from foretrain.runs.projection import forecast_run
 
 __version__ = "0.1.0.dev0"
 __all__ = [
@@ -46,7 +46,7 @@ _HOMES = {
     "flag_run": "flagging.replay",
     "forecast": "projection",
     "forecast_joint": "projection",
-    "forecast_run": "run_projection",
+    "forecast_run": "runs.projection",
     "label_regions": "regions",
     "resample_curve": "resampling",
     "resample_joint": "resampling",

@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from foretrain.axes import AXES
-from foretrain.comparison import MAX_CURVES, RunCurve, comparable, joint_report, resumed_as
-from foretrain.earlier import Shelf
 from foretrain.flags import Flag
-from foretrain.history import history
 from foretrain.observation import RunRecord
-from foretrain.points import run_curve
-from foretrain.question import Question
 from foretrain.report import Report
-from foretrain.run_analysis import analyze_run
-from foretrain.soundness import MAX_CHECKED, off_curve, sound_runs
+from foretrain.reporting.comparison import MAX_CURVES, RunCurve, comparable, joint_report, resumed_as
+from foretrain.reporting.earlier import Shelf
+from foretrain.reporting.history import history
+from foretrain.reporting.points import run_curve
+from foretrain.reporting.question import Question
+from foretrain.reporting.run import analyze_run
+from foretrain.reporting.soundness import MAX_CHECKED, off_curve, sound_runs
 from foretrain.status import FitStatus
 
 __all__ = ["Question", "RunCurve", "Shelf", "analyze", "joint_report", "resumed_as"]

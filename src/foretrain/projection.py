@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from foretrain.family import family_moments
-from foretrain.family_model import FamilyModel
+from foretrain.families.family import family_moments
+from foretrain.families.model import FamilyModel
+from foretrain.forecasting.uncertainty import model_curve, quantile_factor
 from foretrain.inputs import check_levels, positive, same_length
 from foretrain.laws.law import Array
 from foretrain.report import Band, NamedProjection
 from foretrain.status import FitStatus
-from foretrain.uncertainty import model_curve, quantile_factor
 
 LEVELS = (0.5, 0.8, 0.9)
 
@@ -198,7 +198,7 @@ def forecast_family(
         at_params: As in `forecast_joint`, as are `at_data`, `levels` and what comes back.
         at_data: Likewise.
         levels: Likewise.
-        model: What `foretrain.family.model_family` makes of the points, if that is known.
+        model: What `foretrain.families.family.model_family` makes of the points, if that is known.
 
     Raises:
         ValueError: If `at_params` or `at_data` holds a number that is not positive and finite, or the two do

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from typing import Any
 
-from foretrain.findings import (
+from foretrain.flags import Flag, FlagKind
+from foretrain.reporting.findings import (
     Band,
     BestValue,
     Borrowing,
@@ -24,7 +25,6 @@ from foretrain.findings import (
     Repeats,
     ScheduleNote,
 )
-from foretrain.flags import Flag, FlagKind
 
 __all__ = [
     "Band",

@@ -10,12 +10,12 @@ from itertools import islice
 
 import numpy as np
 
-from foretrain.annealing import RatePath
 from foretrain.conventions import signature
 from foretrain.flagging.family import Curve
 from foretrain.flagging.replay import Replay, places_of
 from foretrain.flags import Flag
 from foretrain.observation import RunRecord
+from foretrain.runs.annealing import RatePath
 from foretrain.schedule import Schedule
 
 FALSE_ALARM_RATE = 0.01

@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from foretrain.attempt_file import AttemptFile, reason
 from foretrain.observation import Observation, RunInfo, ScheduleUpdate
-from foretrain.reader import Study, StudyReader
-from foretrain.records import encode_line, encode_observation, encode_schedule, folder_name
-from foretrain.urls import as_root, is_url
+from foretrain.storage.attempt_file import AttemptFile, reason
+from foretrain.storage.reader import Study, StudyReader
+from foretrain.storage.records import encode_line, encode_observation, encode_schedule, folder_name
+from foretrain.storage.urls import as_root, is_url
 
 __all__ = ["ObservationStore", "Study", "StudyReader"]
 
@@ -34,7 +34,7 @@ class ObservationStore:
     Trouble with the disk never raises: see `fault`. To be used by one thread.
 
     Args:
-        root: Directory of the studies; made when it is needed. For a URL see `foretrain.url_store`.
+        root: Directory of the studies; made when it is needed. For a URL see `foretrain.storage.url_store`.
         study: Name of the study.
         attempt: Number of the next attempt, where something else numbers them.
 
@@ -59,7 +59,7 @@ class ObservationStore:
     ) -> None:
         if is_url(root) and is_url(root := as_root(root)):
             raise ValueError(
-                f"Expected a directory, got {root!r}: use foretrain.url_store.open_store for URLs."
+                f"Expected a directory, got {root!r}: use foretrain.storage.url_store.open_store for URLs."
             )
         self._study = study
         self._attempt = attempt

@@ -15,9 +15,9 @@ from foretrain.axes import AXES
 from foretrain.cli.output import CommandError, console, count, positive, progress, table, visible
 from foretrain.cli.recipes import tell_recipes
 from foretrain.cli.roots import add_source, choose, read_studies, study_folders
-from foretrain.comparison import RunCurve
 from foretrain.conventions import NOT_COMPARED, signature
-from foretrain.points import run_curve
+from foretrain.reporting.comparison import RunCurve
+from foretrain.reporting.points import run_curve
 from foretrain.store import Study
 
 PLANNED, LEVEL = "planned end", "0.9"

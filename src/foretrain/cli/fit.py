@@ -14,15 +14,15 @@ import numpy as np
 
 from foretrain.cli.output import CommandError, console, progress, table, visible, warn
 from foretrain.cli.roots import add_source, choose, read_studies, study_folders
-from foretrain.comparison import RunCurve, each_once, entering_kind
 from foretrain.conventions import signature
-from foretrain.entering import KINDS
 from foretrain.fitting import fit
 from foretrain.importers.columns import read_rows
 from foretrain.importers.logs import LogError, as_number
 from foretrain.laws import LAWS
 from foretrain.laws.law import Array
-from foretrain.points import run_curve
+from foretrain.reporting.comparison import RunCurve, each_once, entering_kind
+from foretrain.reporting.entering import KINDS
+from foretrain.reporting.points import run_curve
 from foretrain.resampling import resample_curve, resample_joint
 from foretrain.status import FitStatus
 from foretrain.store import Study

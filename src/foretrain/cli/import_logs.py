@@ -10,7 +10,7 @@ from typing import Any
 
 from foretrain.cli.output import CommandError, console, progress, table, warn
 from foretrain.importers import SOURCES, Declared, Imported, LogError, Outcome, import_logs
-from foretrain.urls import as_root, is_url, join, without_secrets
+from foretrain.storage.urls import as_root, is_url, join, without_secrets
 
 IN_PLACE = ("tensorboard", "csv")
 """Sources whose logs lie where their logger's `save_dir` is: there the records go, too."""

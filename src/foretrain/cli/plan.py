@@ -11,9 +11,9 @@ from typing import Any
 
 from foretrain.cli import plan_runs
 from foretrain.cli.output import CommandError, console, table
-from foretrain.study_file import StudyFile, read_study_file
-from foretrain.study_job import read_states
-from foretrain.urls import as_root, is_url, without_secrets
+from foretrain.storage.urls import as_root, is_url, without_secrets
+from foretrain.study.file import StudyFile, read_study_file
+from foretrain.study.job import read_states
 
 GRID_OPTIONS = ("root", "missing", "array")
 

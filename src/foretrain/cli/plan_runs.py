@@ -13,7 +13,7 @@ from foretrain.cli.output import CommandError, console, count, positive, table, 
 from foretrain.cli.roots import choose, read_studies, study_folders
 from foretrain.decisions import Answer, Choice, Planner, StudyPoints, from_study
 from foretrain.decisions.answers import CANNOT_TELL
-from foretrain.repeated import effective_data
+from foretrain.families.repeated import effective_data
 
 QUESTIONS = ("metric", "axis", "budget", "target", "size", "data", "unique", "goal")
 LEVEL = 0.9

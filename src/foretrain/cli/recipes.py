@@ -12,8 +12,8 @@ from foretrain.cli.output import CommandError, console, visible
 from foretrain.cli.roots import choose
 from foretrain.conventions import signature
 from foretrain.decisions import Choice, Planner, StudyPoints, compute_multiplier, from_study
-from foretrain.entering import KINDS
 from foretrain.observation import RunRecord
+from foretrain.reporting.entering import KINDS
 from foretrain.store import Study
 
 

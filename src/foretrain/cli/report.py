@@ -20,15 +20,15 @@ from foretrain.cli.page import Tables, page, section
 from foretrain.cli.page_study import no_study_section, study_section
 from foretrain.cli.report_many import MOST_IN_FULL, Told, tell
 from foretrain.cli.roots import add_source, choose, read_studies, save_dir, study_folders
-from foretrain.comparison import RunCurve, resumed_as
 from foretrain.decisions import from_study
-from foretrain.findings import ANNEALED, NOT_ANNEALED, borrowing_line, record_line, record_under_way
 from foretrain.importers import SOURCES
 from foretrain.importers.logs import LogError, name_under
-from foretrain.records import folder_name
 from foretrain.report import NamedProjection, Report
+from foretrain.reporting.comparison import RunCurve, resumed_as
+from foretrain.reporting.findings import ANNEALED, NOT_ANNEALED, borrowing_line, record_line, record_under_way
+from foretrain.storage.records import folder_name
+from foretrain.storage.urls import is_url
 from foretrain.tensorboard.summary import replace_report
-from foretrain.urls import is_url
 
 
 def add_parser(commands: Any) -> None:

@@ -10,9 +10,9 @@ from foretrain.analysis import Question, Shelf, analyze
 from foretrain.axes import AXES
 from foretrain.cli.output import progress
 from foretrain.observation import RunRecord
-from foretrain.overview import Glance, above_others, by_ends, evenly, worth_a_look
-from foretrain.points import run_curve
 from foretrain.report import Report
+from foretrain.reporting.overview import Glance, above_others, by_ends, evenly, worth_a_look
+from foretrain.reporting.points import run_curve
 from foretrain.store import Study
 
 MOST_IN_FULL = 64

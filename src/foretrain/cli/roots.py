@@ -11,10 +11,10 @@ from pathlib import Path
 
 from foretrain.axes import AXES
 from foretrain.cli.output import CommandError, warn
-from foretrain.mirror import Mirror
-from foretrain.records import folder_name
+from foretrain.storage.mirror import Mirror
+from foretrain.storage.records import folder_name
+from foretrain.storage.urls import as_root, is_url, without_secrets
 from foretrain.store import Study, StudyReader
-from foretrain.urls import as_root, is_url, without_secrets
 
 
 def add_source(parser: argparse.ArgumentParser, *, choose: bool = True) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 from foretrain.cli.export import add_parser as add_export
 from foretrain.cli.output import CommandError, console, progress, table, warn
 from foretrain.cli.roots import add_source, study_folders
-from foretrain.merging import Merged, MergedFile, merge_study
-from foretrain.reader import record_files
-from foretrain.record_file import Recording
-from foretrain.urls import as_root, is_url, without_secrets
+from foretrain.storage.merging import Merged, MergedFile, merge_study
+from foretrain.storage.reader import record_files
+from foretrain.storage.record_file import Recording
+from foretrain.storage.urls import as_root, is_url, without_secrets
 
 
 def add_parser(commands: Any) -> None:

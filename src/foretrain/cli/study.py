@@ -9,7 +9,7 @@ from typing import Any
 from foretrain.cli.output import CommandError, console, table, warn
 from foretrain.cli.plan import add_study, read_study
 from foretrain.study import Outcome, process_pool, run_study
-from foretrain.study_points import Point
+from foretrain.study.points import Point
 
 
 def add_parser(commands: Any) -> None:

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from foretrain.families.repeated import R_D, effective_data
 from foretrain.inputs import positive
 from foretrain.laws.law import Array
-from foretrain.repeated import R_D, effective_data
 
 FLOPS_PER_WEIGHT = 6.0
 """Training FLOPs for each parameter and token: 2 forward, 4 backward (Kaplan et al. 2020, section 2.1)."""

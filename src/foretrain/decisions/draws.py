@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from foretrain.decisions.allocation import JointLaw
-from foretrain.family_model import FamilyModel
+from foretrain.families.model import FamilyModel
 from foretrain.laws.law import Array
 
 SMALLEST = 1e-6

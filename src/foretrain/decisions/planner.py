@@ -14,12 +14,12 @@ from foretrain.decisions.answers import Answer, Choice, NextRun, Optimum, choose
 from foretrain.decisions.contradiction import disagreement, either
 from foretrain.decisions.draws import draw_laws
 from foretrain.decisions.isoflop import Isoflop, equal_compute
-from foretrain.family import model_family, model_trade_off
-from foretrain.family_model import FamilyModel
+from foretrain.families.family import model_family, model_trade_off
+from foretrain.families.model import FamilyModel
+from foretrain.families.repeated import R_D, effective_data
 from foretrain.inputs import check_levels, positive, same_length
 from foretrain.laws.law import Array
 from foretrain.projection import LEVELS, Forecast, forecast_family
-from foretrain.repeated import R_D, effective_data
 from foretrain.status import FitStatus
 
 DRAWS = 2000

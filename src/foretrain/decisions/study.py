@@ -9,17 +9,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from foretrain.axes import AXES
-from foretrain.comparison import RunCurve, each_once, entering_kind, resumed_as
 from foretrain.conventions import NOT_COMPARED, signature
 from foretrain.decisions.allocation import FLOPS_PER_WEIGHT
 from foretrain.decisions.planner import Planner
-from foretrain.entering import KINDS, why_not
 from foretrain.laws.law import Array
 from foretrain.observation import RunRecord
-from foretrain.points import best_value, run_curve, thin, usable
-from foretrain.repeats import data_budget
+from foretrain.reporting.comparison import RunCurve, each_once, entering_kind, resumed_as
+from foretrain.reporting.entering import KINDS, why_not
+from foretrain.reporting.points import best_value, run_curve, thin, usable
+from foretrain.reporting.repeats import data_budget
+from foretrain.reporting.soundness import MAX_CHECKED, sound_runs
 from foretrain.run_flags import FlagBook
-from foretrain.soundness import MAX_CHECKED, sound_runs
 
 MOST_POINTS, FEWEST_OF_RUN = 600, 8
 """Points that enter at most; a curve is not thinned below so many, but then some runs are passed over."""
@@ -97,7 +97,7 @@ def from_study(
     Example:
         ```python
         from foretrain.decisions import from_study
-        from foretrain.reader import StudyReader
+        from foretrain.storage.reader import StudyReader
 
         runs = StudyReader("logs/foretrain/default-37a8eec1").read().runs
         planner, points = from_study(runs, "val_loss", "tokens")
@@ -115,7 +115,7 @@ def study_points(runs: Mapping[str, RunRecord], metric: str, axis: str = "sample
     with all points after the warm-up, within a factor of 30 of the last. The two are never mixed: of the two
     kinds the one that tells more about size enters. Points on the way of a decaying rate are no final errors
     and never enter. Where data repeat they count as the new data that they are worth
-    (`foretrain.repeated.effective_data`).
+    (`foretrain.families.repeated.effective_data`).
 
     Args:
         runs: The study's runs by name.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from foretrain.hestness_law import ErrorLaw, Estimate, fit_error_law
+from foretrain.hestness.law import ErrorLaw, Estimate, fit_error_law
 from foretrain.inputs import positive, same_length
 from foretrain.laws.law import Array
 

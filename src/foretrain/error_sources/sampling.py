@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import ndtr, ndtri
 
-from foretrain.hestness_law import Estimate
+from foretrain.hestness.law import Estimate
 from foretrain.inputs import positive, same_length
 
 

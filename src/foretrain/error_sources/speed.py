@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import stdtrit
 
-from foretrain.hestness_law import Estimate
+from foretrain.hestness.law import Estimate
 from foretrain.inputs import positive, same_length
 from foretrain.laws.law import Array
 from foretrain.status import Coded

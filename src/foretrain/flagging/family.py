@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtrit
 
-from foretrain.annealing import RatePath
 from foretrain.flagging.along import Along
 from foretrain.laws.law import Array
+from foretrain.runs.annealing import RatePath
 
 LEVEL_SD, FALL_SD = 0.01, 0.005
 """Beforehand, how much runs of one recipe differ in ln y, and in what ln y falls by while the training
@@ -21,7 +21,7 @@ PRIOR_RUNS = 2.0
 """As how many runs that counts."""
 
 GAIN, GAIN_SD = 0.055, 0.04
-"""What a full decay of the rate lowers ln y by, and how uncertain that is (`foretrain.usual`): schedules of
+"""What a full decay of the rate lowers ln y by, and how uncertain that is (`runs.usual`): schedules of
 other lengths are compared as if the rate had not fallen."""
 
 MEMORY = 0.01

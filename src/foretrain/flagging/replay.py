@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from foretrain.annealing import RatePath
 from foretrain.flagging.beside import Beside, same_size
 from foretrain.flagging.family import Curve, Family
 from foretrain.flagging.origins import LEVELS, RECENT
@@ -18,9 +17,10 @@ from foretrain.flagging.words import Window, above_family, left_family, not_fini
 from foretrain.flags import Flag, FlagKind
 from foretrain.inputs import positive, same_length
 from foretrain.laws.law import Array
+from foretrain.runs.annealing import RatePath
 
 MEMORIES = (0.1, 0.003)
-"""A quick and a slow response to the rate, see `foretrain.annealing.MEMORIES`."""
+"""A quick and a slow response to the rate, see `foretrain.runs.annealing.MEMORIES`."""
 
 LONGEST = 2**LEVELS
 """Validations in a window at most."""

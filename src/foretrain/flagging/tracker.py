@@ -44,7 +44,7 @@ SLOPE, SLOPE_SD = -0.2, 0.4
 
 GAIN_SD = 0.4
 """Beforehand, of what a full decay of the rate adds to ln y, in each of two memories. Published: -.04 to -.08
-of language models (`foretrain.usual`); of classification errors it is several times that."""
+of language models (`foretrain.runs.usual`); of classification errors it is several times that."""
 
 BESIDE_SLOPE_SD, BESIDE_GAIN_SD = 0.1, 0.05
 """The same of the log of a run over earlier ones, whose slope and gains are about nothing."""

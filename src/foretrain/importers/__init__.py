@@ -17,10 +17,10 @@ from foretrain.importers.keep import Outcome, keep
 from foretrain.importers.logs import LogError, Source
 from foretrain.importers.recorded import ImportedRun, as_recorded
 from foretrain.observation import RunInfo, RunRecord
-from foretrain.records import folder_name
+from foretrain.storage.records import folder_name
+from foretrain.storage.url_store import open_store
+from foretrain.storage.urls import is_url, join
 from foretrain.store import StudyReader
-from foretrain.url_store import open_store
-from foretrain.urls import is_url, join
 
 __all__ = ["SOURCES", "Declared", "Imported", "LogError", "Outcome", "import_logs"]
 

@@ -9,7 +9,7 @@ from enum import Enum
 from foretrain.importers.declared import IMPORTED
 from foretrain.importers.recorded import ImportedRun
 from foretrain.observation import RunRecord
-from foretrain.url_store import open_store
+from foretrain.storage.url_store import open_store
 
 
 class Outcome(Enum):

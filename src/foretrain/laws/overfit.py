@@ -127,7 +127,8 @@ class MemorizationLaw(Law):
     L, E and L0 are in the metric's unit, N in parameters, D and U in the same unit of data; U counts as no
     more than D. Far below L0 and without repeats it is Chinchilla's law. Few repeats identify neither M nor
     R_M, and no run far below L0 identifies that: hold them fixed. For text and nats `M = 2 ln 2` and
-    `R_M = 100 / ln 2` (`foretrain.repeated.CAPACITY`, `REPEATS`), and L0 is the logarithm of the vocabulary.
+    `R_M = 100 / ln 2` (`CAPACITY` and `REPEATS` of `foretrain.families.repeated`), and L0 is the
+    logarithm of the vocabulary.
 
     Source: the bounded form is that of Bryant and Liu 2026, arXiv:2605.09189, whose over-fitting term has no
     repeats; capacity and repeats after Allen-Zhu and Li 2024, arXiv:2404.05405: 2 bits a parameter after

@@ -7,9 +7,9 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from foretrain.findings import ANNEALED, AS_PLANNED, NOT_ANNEALED
 from foretrain.flags import Flag, Severity
 from foretrain.report import NamedProjection, Report
+from foretrain.reporting.findings import ANNEALED, AS_PLANNED, NOT_ANNEALED
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import math
 from functools import reduce
 
 from foretrain.observation import Observation, ScheduleUpdate
-from foretrain.url_store import Store
+from foretrain.storage.url_store import Store
 
 MAX_OWN = 1_024
 """Most observations kept, of up to 1e12 steps; past it thinned, evenly in the logarithm of the step."""

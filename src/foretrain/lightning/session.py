@@ -31,7 +31,7 @@ from foretrain.lightning.settings import Settings
 from foretrain.lightning.standard import lay_out, sum_up, tabulate
 from foretrain.observation import Observation, RunInfo, ScheduleUpdate
 from foretrain.report import Report
-from foretrain.url_store import Store, UrlStore, open_store
+from foretrain.storage.url_store import Store, UrlStore, open_store
 
 SHOW_SECONDS = 5.0  # at most one report in so many seconds goes into the event file,
 SHOW_SHARE = 0.01  # and in so much of the time since the first: some hundreds in a run, of tens of kilobytes

@@ -13,7 +13,7 @@ from foretrain.axes import AXES, Counts
 from foretrain.flags import Flag, Severity
 from foretrain.lightning.batches import Count
 from foretrain.lightning.transform import Transform
-from foretrain.urls import as_root
+from foretrain.storage.urls import as_root
 
 NOT_DATA = ("params", "params_total", "params_non_embedding", "density")  # do not grow as one run trains
 SIZES = ("trainable", "total", "non_embedding")

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from foretrain.findings import KINDS, Entering
 from foretrain.report import Band, CurveRegions, NamedProjection, Report
+from foretrain.reporting.findings import KINDS, Entering
 from foretrain.tensorboard.beside import Beside, beside, counted, drawable, moved
 from foretrain.tensorboard.plain import (
     LEVEL,

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from foretrain.findings import ANNEALED
 from foretrain.report import Report
+from foretrain.reporting.findings import ANNEALED
 from foretrain.tensorboard.plain import LEVEL
 from foretrain.tensorboard.summary import add_summary
 from foretrain.tensorboard.words import amount, figure, unit

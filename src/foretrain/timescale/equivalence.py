@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtrit
 
-from foretrain.hestness_law import Estimate
+from foretrain.hestness.law import Estimate
 from foretrain.laws.law import Array
 from foretrain.timescale.collapse import Collapse, compare_collapse
 from foretrain.timescale.curves import TimeCurve, falling_part

@@ -1,0 +1,1 @@
+"""One run along its learning-rate schedule, with what earlier or published runs tell."""
