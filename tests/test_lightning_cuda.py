@@ -10,7 +10,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 from foretrain.lightning import ScalingLawMonitor
-from lightning_models import FLAVOURS, Texts, loader, make_module, make_trainer, only_run
+from lightning_models import FLAVOURS, Texts, loader, make_module, make_trainer, make_witness, only_run
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that torch can use")
 
@@ -78,3 +78,39 @@ def test_the_mode_finds_a_hook_that_waits():
             torch.ones(1, device="cuda").item()
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+WAYS = {
+    "half precision": {"precision": "16-mixed"},
+    "bfloat16": {"precision": "bf16-mixed"},
+    "DDP": {"strategy": "ddp"},
+    "FSDP": {"strategy": "fsdp"},
+    "FSDP, half precision": {"strategy": "fsdp", "precision": "16-mixed"},
+    "accumulated": {"accumulate_grad_batches": 2, "precision": "16-mixed"},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_what_is_counted_is_what_a_witness_counts(tmp_path, flavour, way):
+    """Under strategies and precisions that need a GPU, with a checkpoint and a second fit that goes on."""
+    pl = importlib.import_module(flavour)
+    witness = make_witness(pl)
+    keep = pl.callbacks.ModelCheckpoint(tmp_path / "kept", save_last=True, save_on_train_epoch_end=True)
+    options = {"accelerator": "gpu", "devices": 1, "enable_checkpointing": True, "val_check_interval": 2}
+
+    def fit(epochs, checkpoint=None):
+        monitors = [ScalingLawMonitor(fit=False), witness, keep]
+        trainer = make_trainer(pl, tmp_path, monitors, max_epochs=epochs, **options, **WAYS[way])
+        trainer.fit(make_module(pl), loader(), loader(), ckpt_path=checkpoint)
+
+    fit(2)
+    first = only_run(tmp_path)
+    fit(3, keep.last_model_path)
+    run = only_run(tmp_path)
+    assert len(first.observations) == 4
+    assert [(o.counts.samples, o.counts.steps) for o in run.observations] == witness.validated
+    assert run.observations[: len(first.observations)] == first.observations
+    assert {o.counts.params for o in run.observations} == {
+        sum(p.numel() for p in make_module(pl).parameters())
+    }
