@@ -102,7 +102,10 @@ def test_what_is_counted_is_what_a_witness_counts(tmp_path, flavour, way):
     def fit(epochs, checkpoint=None):
         monitors = [ScalingLawMonitor(fit=False), witness, keep]
         trainer = make_trainer(pl, tmp_path, monitors, max_epochs=epochs, **options, **WAYS[way])
-        trainer.fit(make_module(pl), loader(), loader(), ckpt_path=checkpoint)
+        module = make_module(pl)
+        # Momentum, since Lightning cannot load an optimizer without state under FSDP.
+        module.configure_optimizers = lambda: torch.optim.SGD(module.parameters(), 0.01, momentum=0.5)
+        trainer.fit(module, loader(), loader(), ckpt_path=checkpoint)
 
     fit(2)
     first = only_run(tmp_path)
