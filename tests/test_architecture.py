@@ -46,6 +46,7 @@ resampling.checks: laws
 resampling.curve: laws
 resampling.joint: laws
 reporting.findings:
+reporting.sentences: reporting.findings
 report: flags reporting.findings
 inputs: laws
 projection: families.family families.model fitting forecasting.uncertainty inputs laws report status
@@ -120,9 +121,9 @@ storage.merging: observation storage.reader storage.record_file storage.records
 importers: axes observation schedule storage.records storage.url_store storage.urls store tensorboard.events
 cli: analysis axes conventions decisions families.repeated fitting flags foretrain frontier importers laws
     observation report reporting.comparison reporting.entering reporting.findings reporting.overview
-    reporting.points resampling run_flags runs.course status storage.merging storage.mirror storage.reader
-    storage.record_file storage.records storage.urls store study study.file study.job study.points
-    tensorboard.summary
+    reporting.points reporting.sentences resampling run_flags runs.course status storage.merging
+    storage.mirror storage.reader storage.record_file storage.records storage.urls store study study.file
+    study.job study.points tensorboard.summary
 shards:
 hestness.law: inputs laws
 hestness.runs: frontier inputs laws observation
@@ -141,10 +142,11 @@ tensorboard.events:
 tensorboard.summary: report tensorboard.metadata
 tensorboard.loader: tensorboard.metadata tensorboard.plugin
 tensorboard.plain:
-tensorboard.words: axes report reporting.findings tensorboard.plain
+tensorboard.words: axes report reporting.findings reporting.sentences tensorboard.plain
 tensorboard.beside: axes report tensorboard.plain
 tensorboard.rows: report reporting.findings tensorboard.beside tensorboard.plain tensorboard.words
-tensorboard.view: axes reporting.findings tensorboard.plain tensorboard.rows tensorboard.words
+tensorboard.view: axes reporting.findings reporting.sentences tensorboard.plain tensorboard.rows
+    tensorboard.words
 tensorboard.law_view: analysis report tensorboard.plain tensorboard.rows tensorboard.view tensorboard.words
 tensorboard.frontier: axes decisions observation schedule tensorboard.law_view tensorboard.plain
     tensorboard.rows tensorboard.words

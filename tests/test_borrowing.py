@@ -18,7 +18,8 @@ from foretrain.observation import Observation, RunInfo, RunRecord, ScheduleUpdat
 from foretrain.report import Report
 from foretrain.reporting.comparison import RunCurve
 from foretrain.reporting.entering import CONSTANT, DECAYED
-from foretrain.reporting.findings import Borrowing, Entering, NamedProjection, borrowing_line
+from foretrain.reporting.findings import Borrowing, Entering, NamedProjection
+from foretrain.reporting.sentences import borrowing_line
 from foretrain.schedule import Schedule
 from foretrain.storage.reader import StudyReader
 from foretrain.store import ObservationStore

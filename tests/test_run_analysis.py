@@ -17,9 +17,8 @@ from foretrain.reporting.findings import (
     PastForecast,
     Repeats,
     ScheduleNote,
-    record_line,
-    record_under_way,
 )
+from foretrain.reporting.sentences import record_line, record_under_way
 from foretrain.runs.annealing import RatePath
 from foretrain.runs.curve import RunCurve
 from foretrain.runs.model import model_run

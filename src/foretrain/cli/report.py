@@ -25,7 +25,8 @@ from foretrain.importers import SOURCES
 from foretrain.importers.logs import LogError, name_under
 from foretrain.report import NamedProjection, Report
 from foretrain.reporting.comparison import RunCurve, resumed_as
-from foretrain.reporting.findings import ANNEALED, NOT_ANNEALED, borrowing_line, record_line, record_under_way
+from foretrain.reporting.findings import ANNEALED, NOT_ANNEALED
+from foretrain.reporting.sentences import borrowing_line, record_line, record_under_way
 from foretrain.storage.records import folder_name
 from foretrain.storage.urls import is_url
 from foretrain.tensorboard.summary import replace_report

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from foretrain.axes import AXES
-from foretrain.reporting.findings import record_line
+from foretrain.reporting.sentences import record_line
 from foretrain.tensorboard.plain import MAX_POINTS, text
 from foretrain.tensorboard.rows import Entry
 from foretrain.tensorboard.words import unit

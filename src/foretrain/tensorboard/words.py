@@ -8,7 +8,8 @@ from typing import Any
 
 from foretrain.axes import AXES
 from foretrain.report import BestValue, Borrowing, Repeats, Report, ScheduleNote
-from foretrain.reporting.findings import ANNEALED, AS_PLANNED, NOT_ANNEALED, borrowing_line
+from foretrain.reporting.findings import ANNEALED, AS_PLANNED, NOT_ANNEALED
+from foretrain.reporting.sentences import borrowing_line
 from foretrain.tensorboard.plain import number, positive, text
 
 
