@@ -131,6 +131,7 @@ hestness.table:
 hestness: frontier hestness.law hestness.runs hestness.table inputs laws observation regions
 hestness.target: hestness hestness.law
 error_sources: hestness.law inputs laws status
+downstream: families.family forecasting.uncertainty hestness.law inputs laws projection status
 cross_validation: fitting inputs laws
 pruning: inputs laws
 timescale: fitting hestness.law inputs laws observation status
@@ -176,7 +177,10 @@ MAY_IMPORT = {
     for unit, _, may in (line.partition(":") for line in TABLE.replace("\n   ", "").strip().splitlines())
 }
 
-WHOLE = ("cli", "decisions", "flagging", "importers", "error_sources", "laws", "lightning", "timescale")
+WHOLE = (
+    *("cli", "decisions", "downstream", "flagging", "importers", "error_sources", "laws", "lightning"),
+    "timescale",
+)
 
 FRAMEWORKS = {
     "torch": ("lightning",),

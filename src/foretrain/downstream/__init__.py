@@ -1,0 +1,7 @@
+"""What a loss says of downstream tasks."""
+
+from foretrain.downstream.link import LinkDoubt as LinkDoubt
+from foretrain.downstream.link import MetricLink as MetricLink
+from foretrain.downstream.link import fit_link as fit_link
+from foretrain.downstream.prediction import MetricForecast as MetricForecast
+from foretrain.downstream.prediction import forecast_metric as forecast_metric
