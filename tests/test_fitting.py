@@ -1,12 +1,15 @@
 """Fits against independent references: numpy, scipy's curve_fit, and published optima."""
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy.optimize import curve_fit, nnls
 
+from foretrain.cross_validation import cross_validate
 from foretrain.fitting import fit, project, ratio, robust_scale
+from foretrain.laws.single import PowerLaw
 from foretrain.status import FitStatus
 
 
@@ -16,6 +19,29 @@ def test_pure_power_law_is_a_line_in_logs():
     slope, intercept = np.polyfit(np.log(x), np.log(y), 1)
     found = fit("power", x, y, huber_delta=10.0)  # no residual is as large: least squares
     np.testing.assert_allclose(found.theta, [np.exp(intercept), -slope], rtol=1e-6)
+
+
+class Halved(PowerLaw):
+    """A user's own law, under a name that foretrain has, too."""
+
+    name = "power"
+    linear = (replace(PowerLaw.linear[0], name="a"),)
+
+    def basis(self, x, e):
+        return 0.5 * super().basis(x, e)
+
+    def slopes(self, x, e):
+        return 0.5 * super().slopes(x, e)
+
+
+@pytest.mark.parametrize("name", ["power", "mine"])
+def test_a_law_of_the_callers_own_is_not_looked_up_by_its_name(name, monkeypatch):
+    monkeypatch.setattr(Halved, "name", name)
+    x = np.geomspace(10, 1e4, 30)
+    found = fit(Halved(), x, 2.0 * x**-0.3)
+    assert found.parameters == pytest.approx({"a": 4.0, "alpha": 0.3})
+    np.testing.assert_allclose(found.predict([1e6]), 2.0 * 1e6**-0.3)
+    assert abs(cross_validate(Halved(), x, 2.0 * x**-0.3).relative).max() < 1e-9
 
 
 def test_power_law_with_floor_agrees_with_curve_fit():

@@ -48,7 +48,7 @@ class Fit:
     """A law with its parameters.
 
     Attributes:
-        law: Name of the law, a key of `LAWS`.
+        law: Name of the law, a key of `LAWS` unless the law is the caller's own.
         theta: The parameters in natural units, coefficients first, shape (p,).
         objective: Sum of the weighted Huber losses of the log residuals at the optimum.
         scale: Robust standard deviation of the log residuals.
@@ -59,6 +59,7 @@ class Fit:
         y_unit: In the metric's unit.
         kept: What share of each point's weight the robust loss left, shape (n,): 0 for an outlier.
         fixed: Names of the parameters that were given and not fitted.
+        form: The law itself; None for that of its name in `LAWS`.
     """
 
     law: str
@@ -72,18 +73,19 @@ class Fit:
     y_unit: float
     kept: Array = field(default_factory=lambda: np.ones(0), repr=False)
     fixed: tuple[str, ...] = ()
+    form: Law | None = field(default=None, repr=False, compare=False)
 
     @property
     def parameters(self) -> dict[str, float]:
         """Value by name, in natural units."""
-        names = (parameter.name for parameter in LAWS[self.law].parameters)
+        names = (parameter.name for parameter in (self.form or LAWS[self.law]).parameters)
         return {name: float(value) for name, value in zip(names, self.theta, strict=True)}
 
     @np.errstate(under="ignore")
     def predict(self, x: Array) -> Array:
         """The law's y, in the metric's unit, at x of shape (n_axes, n) or (n,) for one axis."""
         at = ratio(np.atleast_2d(np.asarray(x, dtype=float)), self.x_unit[:, None])
-        return self.y_unit * LAWS[self.law].value(at, self.unit_theta)
+        return self.y_unit * (self.form or LAWS[self.law]).value(at, self.unit_theta)
 
 
 def robust_scale(residuals: Array) -> float:
@@ -169,6 +171,7 @@ def fit(
         y_unit=y_unit,
         kept=kept,
         fixed=able.frozen,
+        form=law,
     )
 
 
