@@ -10,6 +10,8 @@ PYTHON ?= python3
 VENV ?= .venv
 OLDEST ?= .venv-oldest
 BARE ?= .venv-bare
+DOCS ?= .venv-docs
+DOCS_PORT ?= 8000
 BIN = $(VENV)/bin
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
 WORKERS ?= 2
@@ -18,7 +20,7 @@ OLDEST_TESTS = $(addprefix tests/test_, store.py fitter.py child.py records_shar
 DEMO_LOGS ?= demo_logs
 SEED ?= 0
 
-.PHONY: demo test test-oldest test-bare faults lint types types-tab screenshots overhead clean
+.PHONY: demo test test-oldest test-bare faults lint types types-tab screenshots docs docs-serve overhead clean
 
 demo: $(VENV)/.ready
 	$(BIN)/python examples/demo.py --log-dir $(DEMO_LOGS) --seed $(SEED)
@@ -53,6 +55,14 @@ types-tab:
 screenshots: $(VENV)/.ready
 	$(BIN)/python docs/screenshots.py $(DEMO_LOGS) docs/images
 
+# The documentation site, in site/; a warning, as of a dead link, is an error. It needs neither torch nor Lightning.
+docs: $(DOCS)/.ready
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/python -m mkdocs build --strict
+
+# The same while it is edited, where warnings are only told.
+docs-serve: $(DOCS)/.ready
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/python -m mkdocs serve --no-strict --dev-addr 127.0.0.1:$(DOCS_PORT)
+
 overhead: $(VENV)/.ready
 	$(BIN)/python benchmarks/overhead.py
 
@@ -82,5 +92,10 @@ $(BARE)-newest/.ready: pyproject.toml
 	$(BARE)-newest/bin/python $(PIP_INSTALL) --upgrade --editable '.[tensorboard]'
 	@touch $@
 
+$(DOCS)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python $(PIP_INSTALL) --constraint constraints.txt --editable '.[docs]'
+	@touch $@
+
 clean:
-	rm -rf $(VENV) $(OLDEST) $(BARE)-oldest $(BARE)-newest $(DEMO_LOGS) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST) $(BARE)-oldest $(BARE)-newest $(DOCS) site $(DEMO_LOGS) .pytest_cache .mypy_cache .ruff_cache .hypothesis
