@@ -4,9 +4,10 @@
 
 The network of 9,760 parameters is trained on 16x16 digits as in 1989, then with what has been learned since,
 one step at a time (Karpathy 2022). The first and the last recipe are trained on nested shards of the
-training set, too: the law of the shards up to a quarter says what the full set gives, which is then checked,
-and what ten times the data would give at the same cost of inference. The last recipe is trained at twice the
-width as well. Interrupted, it goes on where it was when it is run again.
+training set, too, which every seed draws anew: the law of the shards up to a quarter says what the full set
+gives, which is then checked, and what ten times the data would give at the same cost of inference. The last
+recipe is trained with twice the parameters on the full set, and at four widths on an eighth of it: their law
+says what a larger model would give there. Interrupted, it goes on where it was when it is run again.
 
 Needs a file with the 16x16 zip-code digits (`x_train`, `y_train`, `x_test`, `y_test` as numpy arrays);
 without one it takes scikit-learn's 8x8 digits, enlarged, which are not what the paper had. matplotlib for the
@@ -15,181 +16,51 @@ picture.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
-from torch.nn import functional
 
-from foretrain.axes import Counts
 from foretrain.error_sources import error_change, error_std, two_point_exponent
 from foretrain.hestness.law import ErrorLaw, fit_error_law
-from foretrain.observation import Observation
-from foretrain.shards import nested_shards
 from foretrain.study import StudyOutcome, run_study
 from foretrain.study.points import Point
-from lecun1989_net import LeNet1989, SingleExamples
+from lecun1989_recipes import FIRST, LADDER, LAST, read_digits, train
 from study_command import run_command
 
 STUDY = "lecun1989"
-SEEDS = (0, 1, 2)
+SEEDS, MORE_SEEDS = (0, 1, 2), (0, 1, 2, 3, 4)
 SHARES = (32, 16, 8, 4)
-BATCH, RATE, LAST_RATE = 32, 3e-3, 1e-4
-LOOKS = 6
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How the network is trained.
-
-    Attributes:
-        name: What it adds to the one before.
-        passes: Passes over the training set.
-        rate: Learning rate of the steps on single examples; None for AdamW on batches of 32.
-        softmax: Whether the loss is the cross entropy; else the squared error of tanh outputs.
-        shift: Whether images are shifted by up to a pixel each way.
-        modern: Whether hidden units are rectified, with dropout of a quarter before the hidden layer.
-    """
-
-    name: str
-    passes: int
-    rate: float | None = None
-    softmax: bool = True
-    shift: bool = False
-    modern: bool = False
-
-
-LADDER = {
-    recipe.name: recipe
-    for recipe in (
-        Recipe("1989", 23, rate=0.03, softmax=False),
-        Recipe("softmax", 23, rate=0.01),
-        Recipe("AdamW", 23),
-        Recipe("shifts", 30, shift=True),
-        Recipe("dropout, ReLU", 40, shift=True, modern=True),
-    )
-}
-FIRST, LAST = "1989", "dropout, ReLU"
-
-
-@lru_cache(maxsize=1)
-def read_digits(path: str | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Images of shape (n, 1, 16, 16) from -1 to 1 and labels, to train on and to test with."""
-    if path is not None:
-        with np.load(path) as arrays:
-            parts = [arrays[name] for name in ("x_train", "y_train", "x_test", "y_test")]
-        images = [torch.tensor(part / 127.5 - 1, dtype=torch.float32)[:, None] for part in parts[::2]]
-        return images[0], torch.tensor(parts[1]).long(), images[1], torch.tensor(parts[3]).long()
-    from sklearn.datasets import load_digits
-
-    pixels, labels = load_digits(return_X_y=True)
-    small = torch.tensor(pixels.reshape(-1, 1, 8, 8) / 8 - 1, dtype=torch.float32)
-    x = functional.interpolate(small, size=(16, 16), mode="bilinear")
-    y = torch.tensor(labels).long()
-    held = nested_shards(len(y), labels=labels, validation=360)
-    return x[held.order], y[held.order], x[held.validation], y[held.validation]
-
-
-def train(config: dict[str, Any]) -> list[Observation]:
-    """Trains one point; `run_study` records what it returns."""
-    torch.set_num_threads(1)
-    x, y, test_x, test_y = read_digits(config["path"])
-    shard = nested_shards(len(y), labels=y.numpy()).take(config["data"])
-    x, y = x[shard], y[shard]
-    recipe = LADDER[config["recipe"]]
-    passes = max(1, round(recipe.passes * config["length"]))
-    torch.manual_seed(config["seed"])
-    network = LeNet1989(relu=recipe.modern, dropout=recipe.modern * 0.25, wide=config["size"])
-    params = sum(parameter.numel() for parameter in network.parameters())
-    learn = _single_examples if recipe.rate is not None else _batches
-    looks = set(np.geomspace(1, passes, LOOKS).round().astype(int).tolist())
-    told = list[Observation]()
-    for done, (steps, rate) in enumerate(learn(network, x, y, recipe, passes), 1):
-        if done in looks:
-            error = float((_outputs(network, test_x).argmax(1) != test_y).float().mean())
-            counts = Counts(
-                samples=done * len(y),
-                steps=steps,
-                epochs=float(done),
-                params=params,
-                unique_samples=len(y),
-                flops=6.0 * network.connections() * done * len(y),
-            )
-            told.append(Observation(config["run"], "test_error", error, counts, lr=rate))
-    return told
-
-
-def _single_examples(
-    network: LeNet1989, x: Tensor, y: Tensor, recipe: Recipe, passes: int
-) -> Iterator[tuple[int, Any]]:
-    """One example after the other, in a fixed order."""
-    trainer = SingleExamples(network, softmax=recipe.softmax)
-    images, labels, rate = x[:, 0].numpy(), y.tolist(), np.float32(recipe.rate or 0.0)
-    for done in range(passes):
-        for image, label in zip(images, labels, strict=True):
-            trainer.learn(image, label, rate)
-        yield (done + 1) * len(labels), recipe.rate
-
-
-def _batches(
-    network: LeNet1989, x: Tensor, y: Tensor, recipe: Recipe, passes: int
-) -> Iterator[tuple[int, Any]]:
-    """AdamW on shuffled batches, its rate going down in a line."""
-    steps_a_pass = -(-len(y) // BATCH)
-    total = steps_a_pass * passes
-    optimizer = torch.optim.AdamW(network.parameters(), lr=RATE)
-    step = 0
-    for _ in range(passes):
-        network.train()
-        order = torch.randperm(len(y))
-        shown = _shifted(x) if recipe.shift else x
-        for batch in order.split(BATCH):
-            rate = RATE + (LAST_RATE - RATE) * step / max(total - 1, 1)
-            optimizer.param_groups[0]["lr"] = rate
-            loss = functional.cross_entropy(network(shown[batch]), y[batch])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            step += 1
-        network.eval()
-        yield step, rate
-
-
-def _shifted(x: Tensor) -> Tensor:
-    """Every image moved by -1, 0 or 1 pixels each way; what comes in is white."""
-    wide = functional.pad(x, (1, 1, 1, 1), value=-1.0)
-    across, down = torch.randint(0, 3, (2, len(x)))
-    rows, places = torch.arange(16) + down[:, None], torch.arange(16) + across[:, None]
-    return wide[torch.arange(len(x))[:, None, None], 0, rows[:, :, None], places[:, None, :]][:, None]
-
-
-@torch.no_grad()
-def _outputs(network: LeNet1989, x: Tensor) -> Tensor:
-    return network(x)
+LARGER = 1.5
+"""Planes and hidden units, which makes 2.2 times the parameters."""
+WIDTHS, SIZED_ON = (0.25, 0.5, 1, 2), 8
+"""Widths whose law is fitted, and the share of the training set that they have."""
 
 
 def make_points(path: str | None, *, small: bool = False) -> list[Point]:
-    """The points of the study: the ladder, shards of its ends, and the last recipe at twice the width."""
+    """The points of the study: the ladder, shards of its ends, and the last recipe at other widths.
+
+    The longest come first, so that no worker is left with one at the end.
+    """
     whole = len(read_digits(path)[1])
     if small:
         shared: dict[str, Any] = {"path": path, "length": 0.05}
         cells = [(1, whole // share, FIRST) for share in (*SHARES, 1)] + [(1, whole, LAST)]
+        cells += [(width, whole // SIZED_ON, LAST) for width in WIDTHS]
         return [Point(wide, data, 0, {"recipe": recipe, **shared}) for wide, data, recipe in cells]
-    cells = [(1, whole, name) for name in (FIRST, LAST)]
-    cells += [(1, whole // share, name) for name in (FIRST, LAST) for share in SHARES]
-    cells += [(1, whole, name) for name in LADDER if name not in (FIRST, LAST)] + [(2, whole, LAST)]
-    shared = {"path": path, "length": 1}
+    planned = [(LARGER, whole, LAST, SEEDS)] + [(1, whole, name, SEEDS) for name in reversed(LADDER)]
+    planned += [(1, whole // share, LAST, MORE_SEEDS) for share in reversed(SHARES)]
+    planned += [(wide, whole // SIZED_ON, LAST, SEEDS) for wide in WIDTHS if wide != 1]
+    planned += [(1, whole, FIRST, MORE_SEEDS[len(SEEDS) :])]
+    planned += [(1, whole // share, FIRST, MORE_SEEDS) for share in reversed(SHARES)]
     return [
-        Point(wide, data, seed, {"recipe": recipe, **shared})
-        for wide, data, recipe in cells
-        for seed in SEEDS
+        Point(wide, data, seed, {"recipe": recipe, "path": path, "length": 1})
+        for wide, data, recipe, seeds in planned
+        for seed in seeds
     ]
 
 
@@ -199,13 +70,18 @@ class Revisited:
 
     Attributes:
         errors: Test errors of the last pass, by width, shard and recipe, one for each seed.
-        laws: Of the first and the last recipe, from the shards up to a quarter; missing where there are few.
+        params: Parameters of each width.
+        laws: Of the first and the last recipe by data, from the shards up to a quarter; missing where there
+            are few.
+        sizes: Of the last recipe by parameters, on an eighth of the data; None where there are few.
         whole: Training examples in all.
         items: Test examples.
     """
 
-    errors: Mapping[tuple[int, int, str], tuple[float, ...]]
+    errors: Mapping[tuple[float, int, str], tuple[float, ...]]
+    params: Mapping[float, int]
     laws: Mapping[str, ErrorLaw]
+    sizes: ErrorLaw | None
     whole: int
     items: int
 
@@ -216,23 +92,47 @@ def run(
     """Trains what is not trained yet, and says what all runs tell together."""
     points = make_points(path, small=small)
     outcome = run_study(train, points, executor, root=root, study=STUDY)
-    records, errors = outcome.read().runs, dict[tuple[int, int, str], tuple[float, ...]]()
+    records, params = outcome.read().runs, dict[float, int]()
+    errors = dict[tuple[float, int, str], tuple[float, ...]]()
     for point in points:
         if point.run in records and records[point.run].state == "finished":
-            cell = (int(point.size), int(point.data), point.options["recipe"])
-            last = records[point.run].observations[-1].value  # not the lowest: the test set chooses nothing
-            errors[cell] = (*errors.get(cell, ()), last)
+            cell = (point.size, int(point.data), point.options["recipe"])
+            last = records[point.run].observations[-1]  # not the lowest: the test set chooses nothing
+            errors[cell] = (*errors.get(cell, ()), last.value)
+            params[point.size] = int(last.counts.params or 0)
     _, labels, _, test_labels = read_digits(path)
-    laws = {}
-    for name in (FIRST, LAST):
-        shards = {d: seeds for (w, d, recipe), seeds in errors.items() if (w, recipe) == (1, name)}
-        known = {data: float(np.median(seeds)) for data, seeds in shards.items() if data <= len(labels) // 4}
-        if len(known) >= 4:
-            laws[name] = fit_error_law(list(known), list(known.values()))
-    return outcome, Revisited(errors, laws, len(labels), len(test_labels))
+    whole = len(labels)
+    laws = {name: _law(_shards(errors, name, whole // 4)) for name in (FIRST, LAST)}
+    on_an_eighth = {
+        params[wide]: float(np.median(seeds))
+        for (wide, data, recipe), seeds in errors.items()
+        if (data, recipe) == (whole // SIZED_ON, LAST)
+    }
+    return outcome, Revisited(
+        errors=errors,
+        params=params,
+        laws={name: law for name, law in laws.items() if law is not None},
+        sizes=_law(on_an_eighth),
+        whole=whole,
+        items=len(test_labels),
+    )
 
 
-def _rungs(told: Revisited) -> list[tuple[int, str, tuple[float, ...]]]:
+def _shards(
+    errors: Mapping[tuple[float, int, str], tuple[float, ...]], name: str, largest: int
+) -> dict[int, float]:
+    """Median of the seeds' errors of one recipe by the size of its shard."""
+    shards = {data: seeds for (wide, data, recipe), seeds in errors.items() if (wide, recipe) == (1, name)}
+    return {data: float(np.median(seeds)) for data, seeds in sorted(shards.items()) if data <= largest}
+
+
+def _law(medians: Mapping[int, float]) -> ErrorLaw | None:
+    """The law of errors, where none is zero and there are enough."""
+    enough = len(medians) >= 4 and all(error > 0 for error in medians.values())
+    return fit_error_law(list(medians), list(medians.values())) if enough else None
+
+
+def _rungs(told: Revisited) -> list[tuple[float, str, tuple[float, ...]]]:
     """Width, recipe and errors of what was trained on all the data, in the order of the ladder."""
     order = list(LADDER)
     rungs = [(w, name, seeds) for (w, data, name), seeds in told.errors.items() if data == told.whole]
@@ -250,7 +150,7 @@ def show(told: Revisited, console: Console) -> None:
         mean = float(np.mean(seeds))
         change = error_change(base, seeds, items)
         table.add_row(
-            *(name if wide == 1 else f"{name}, {wide} times as wide", f"{mean:.2%}"),
+            *(name if wide == 1 else f"{name}, {told.params[wide]:,} parameters", f"{mean:.2%}"),
             *(", ".join(f"{seed:.2%}" for seed in seeds), f"+- {error_std(mean, items):.2%}"),
             f"{change.median:.0%} ({change.lower:.0%} to {change.upper:.0%})" if name != FIRST else "",
         )
@@ -265,20 +165,14 @@ def show(told: Revisited, console: Console) -> None:
             f"({ahead.lower:.2%} to {ahead.upper:.2%}), came {came:.2%}: the interval {held} it."
         )
     for name in told.laws:
-        shards = {d: seeds for (w, d, recipe), seeds in told.errors.items() if (w, recipe) == (1, name)}
-        law = fit_error_law(list(shards), [float(np.median(seeds)) for seeds in shards.values()])
-        more = law.predict(10.0 * whole)
-        console.print(
-            f"{name}: ten times the data would give {more.median:.2%} ({more.lower:.2%} to {more.upper:.2%}) "
-            "at the same cost of inference, by the law of all shards."
-        )
-    wide = told.errors.get((2, whole, LAST))
-    if wide:
-        gain = error_change(told.errors[1, whole, LAST], wide, items)
-        console.print(
-            f"{LAST}: twice the width gives {gain.median:.0%} fewer errors ({gain.lower:.0%} to "
-            f"{gain.upper:.0%}) on the same data; two widths tell no law of size."
-        )
+        law = _law(_shards(told.errors, name, whole))
+        if law is not None:
+            more = law.predict(10.0 * whole)
+            console.print(
+                f"{name}: ten times the data would give {more.median:.2%} ({more.lower:.2%} to "
+                f"{more.upper:.2%}) at the same cost of inference, by the law of all shards."
+            )
+    _show_sizes(told, console)
     base, modern = (
         two_point_exponent([7291, 50000], pair, 2007) for pair in ((0.0409, 0.0274), (0.0159, 0.0125))
     )
@@ -287,6 +181,29 @@ def show(told: Revisited, console: Console) -> None:
         f"and {modern.exponent:.3f} +- {modern.std:.3f} (modern): were they the same, a difference as large "
         f"would come in {base.p_same(modern):.0%} of such test sets."
     )
+
+
+def _show_sizes(told: Revisited, console: Console) -> None:
+    """What a larger model gives, measured and by the law of sizes."""
+    wide = told.errors.get((LARGER, told.whole, LAST))
+    if wide:
+        gain = error_change(told.errors[1, told.whole, LAST], wide, told.items)
+        times = told.params[LARGER] / told.params[1]
+        console.print(
+            f"{LAST}: {times:.1f} times the parameters give {gain.median:.0%} fewer errors "
+            f"({gain.lower:.0%} to {gain.upper:.0%}) on the same data."
+        )
+    if told.sizes is not None:
+        law, most = told.sizes, 10.0 * told.params[1]
+        alpha, larger = law.parameter("alpha"), law.predict(most)
+        measured = ", ".join(
+            f"{error:.2%} of {size:,.0f}" for size, error in zip(law.data, law.error, strict=True)
+        )
+        console.print(
+            f"{LAST}, on {told.whole // SIZED_ON:,} digits: errors {measured} parameters; exponent of size "
+            f"{alpha.median:.2f} ({alpha.lower:.2f} to {alpha.upper:.2f}); ten times the network of 1989 "
+            f"would give {larger.median:.2%} ({larger.lower:.2%} to {larger.upper:.2%})."
+        )
 
 
 def draw(told: Revisited, path: Path) -> None:
@@ -303,10 +220,10 @@ def draw(told: Revisited, path: Path) -> None:
         left.bar(place, mean, color="#9db4c8")
         left.errorbar(place, mean, 1.645 * error_std(mean, told.items), color="k", capsize=3)
         left.plot([place] * len(seeds), seeds, "k.", ms=4)
-    left.set_xticks(range(len(full)), [name if w == 1 else f"x{w} wide" for w, name, _ in full], fontsize=8)
+    left.set_xticks(range(len(full)), [name if w == 1 else "larger" for w, name, _ in full], fontsize=8)
     left.set(ylabel="test error", title="33 years of recipes, one step at a time")
     for name, law in told.laws.items():
-        shards = {d: float(np.median(s)) for (w, d, n), s in told.errors.items() if n == name and w == 1}
+        shards = _shards(told.errors, name, told.whole)
         ahead = np.geomspace(law.data.min(), 10 * told.whole, 50)
         bands = [law.predict(float(m)) for m in ahead]
         (line,) = right.plot(ahead, [b.median for b in bands], label=f"law of {name}, up to a quarter")

@@ -1,0 +1,175 @@
+"""Training the network of LeCun et al. 1989 on one example after the other, in numpy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lecun1989_net import BORDER, OUTSIDE, LeNet1989
+
+Array = NDArray[np.float32]
+
+
+class SingleExamples:
+    """Training on one example after the other, as in 1989.
+
+    The network is so small that calling torch takes ten times as long as the arithmetic; so this is
+    the same network in numpy, with its gradients written out. It trains the parameters of the given network.
+
+    Args:
+        network: The network; its parameters are changed in place.
+        softmax: Whether the loss is the cross entropy of a softmax; else the mean squared error of tanh
+            outputs to targets of 1 and -1.
+        adamw: Whether the steps are those of AdamW; else of plain gradient descent.
+    """
+
+    def __init__(self, network: LeNet1989, *, softmax: bool = False, adamw: bool = False) -> None:
+        self.softmax = softmax
+        self.relu = network.activate is torch.relu
+        values, views = _one_vector(network)
+        slopes = np.empty_like(values)
+        self.steps = AdamW(values, slopes) if adamw else Descent(values, slopes)
+        planes = network.h1.shape[0]
+        shapes = {
+            **{"h1": (planes, 25), "bias1": (planes, 64), "h2": (3, planes // 3, -1)},
+            "bias2": (3, planes // 3, 16),
+        }
+        places = {name: slopes[part] for name, part in views.items()}
+        own = dict(network.named_parameters())
+        told = {}
+        for name, part in views.items():
+            shape = shapes.get(name, tuple(own[name].shape))
+            told[name], places[name] = values[part].reshape(shape), places[name].reshape(shape)
+        self.w1, self.b1, self.w2, self.b2 = (told[name] for name in ("h1", "bias1", "h2", "bias2"))
+        self.w3, self.b3, self.w4, self.b4 = (told[name] for name in ("h3", "bias3", "out", "bias_out"))
+        self.slopes = places
+        self.pixels = _patches(1, 16)
+        every = _patches(planes, 8).reshape(planes, 25, 16)
+        self.patches = every[network.sources.numpy()].reshape(3, -1, 16)
+        self.places = self.patches.ravel()
+        self.image = np.full((20, 20), OUTSIDE, dtype=np.float32)
+        self.planes = np.full((planes, 12, 12), OUTSIDE, dtype=np.float32)
+
+    def learn(self, image: Array, label: int, rate: float, kept: Array | None = None) -> None:
+        """One step on one image of shape (16, 16).
+
+        Args:
+            image: The pixels, from -1 to 1.
+            label: The digit.
+            rate: The learning rate.
+            kept: What the inputs of the hidden layer are multiplied with, shape (units of the second layer,):
+                0 where one is dropped. None drops nothing.
+        """
+        self.image[2:18, 2:18] = image
+        columns1 = self.image.ravel().take(self.pixels, mode="clip")
+        h1 = self._activate(self.w1 @ columns1 + self.b1)
+        self.planes[:, 2:10, 2:10] = h1.reshape(-1, 8, 8)
+        columns2 = self.planes.ravel().take(self.patches, mode="clip")
+        h2 = self._activate(self.w2 @ columns2 + self.b2)
+        flat = h2.ravel() if kept is None else h2.ravel() * kept
+        h3 = self._activate(self.w3 @ flat + self.b3)
+        d4 = self._slope_of_loss(self.w4 @ h3 + self.b4, label)
+        d3 = (d4 @ self.w4) * self._slope(h3)
+        back = d3 @ self.w3
+        if kept is not None:
+            back *= kept
+        d2 = back.reshape(h2.shape) * self._slope(h2)
+        sent = np.bincount(self.places, (self.w2.transpose(0, 2, 1) @ d2).ravel(), self.planes.size)
+        sent = sent.reshape(self.planes.shape)[:, 2:10, 2:10].reshape(h1.shape).astype(np.float32)
+        d1 = sent * self._slope(h1)
+        slopes = self.slopes
+        np.matmul(d1, columns1.T, out=slopes["h1"])
+        np.matmul(d2, columns2.transpose(0, 2, 1), out=slopes["h2"])
+        np.multiply(d3[:, None], flat, out=slopes["h3"])
+        np.multiply(d4[:, None], h3, out=slopes["out"])
+        for name, slope in (("bias1", d1), ("bias2", d2), ("bias3", d3), ("bias_out", d4)):
+            slopes[name][...] = slope
+        self.steps.step(rate)
+
+    def _activate(self, z: Array) -> Array:
+        return np.maximum(z, 0, out=z) if self.relu else np.tanh(z, out=z)
+
+    def _slope(self, h: Array) -> Array:
+        """Of the activation, from what it gave."""
+        return np.asarray(h > 0) if self.relu else np.asarray(1 - h * h)
+
+    def _slope_of_loss(self, outputs: Array, label: int) -> Array:
+        if self.softmax:
+            share = np.exp(outputs - outputs.max())
+            share /= share.sum()
+            share[label] -= 1
+            return share
+        y = np.tanh(outputs)
+        off = y + np.float32(1)
+        off[label] -= np.float32(2)
+        return np.asarray(off * (1 - y * y) * np.float32(0.2))
+
+
+class Descent:
+    """Plain gradient descent on a vector of values, by the vector of their slopes."""
+
+    def __init__(self, values: Array, slopes: Array) -> None:
+        self.values, self.slopes = values, slopes
+
+    def step(self, rate: float) -> None:
+        """Moves the values; the slopes are used up."""
+        self.slopes *= np.float32(rate)
+        self.values -= self.slopes
+
+
+class AdamW(Descent):
+    """AdamW with the usual constants, in few calls: Loshchilov and Hutter 2019, as torch has it.
+
+    Both averages are kept without their factors 1 - beta, which enter at the end.
+    """
+
+    BETA1, BETA2, EPSILON, DECAY = 0.9, 0.999, 1e-8, 0.01
+
+    def __init__(self, values: Array, slopes: Array) -> None:
+        super().__init__(values, slopes)
+        self.mean, self.square = np.zeros_like(values), np.zeros_like(values)
+        self.scratch = np.empty_like(values)
+        self.done = 0
+
+    def step(self, rate: float) -> None:
+        """Moves the values; the slopes are used up."""
+        self.done += 1
+        mean = (1 - self.BETA1) / (1 - self.BETA1**self.done)
+        square = (1 - self.BETA2) / (1 - self.BETA2**self.done)
+        self.mean *= np.float32(self.BETA1)
+        self.mean += self.slopes
+        self.slopes *= self.slopes
+        self.square *= np.float32(self.BETA2)
+        self.square += self.slopes
+        np.sqrt(self.square, out=self.scratch)
+        self.scratch += np.float32(self.EPSILON / square**0.5)
+        np.divide(self.mean, self.scratch, out=self.scratch)
+        self.scratch *= np.float32(rate * mean / square**0.5)
+        self.values *= np.float32(1 - rate * self.DECAY)
+        self.values -= self.scratch
+
+
+def _one_vector(network: LeNet1989) -> tuple[Array, dict[str, slice]]:
+    """All parameters as one vector, which the network then uses, and where each of them is in it."""
+    parameters = dict(network.named_parameters())
+    values = np.concatenate([parameter.detach().numpy().ravel() for parameter in parameters.values()])
+    parts, end = dict[str, slice](), 0
+    for name, parameter in parameters.items():
+        begin, end = end, end + parameter.numel()
+        parts[name] = slice(begin, end)
+        parameter.data = torch.from_numpy(values[begin:end]).view(parameter.shape)
+    return values, parts
+
+
+def _patches(planes: int, side: int) -> NDArray[np.int64]:
+    """Where the 5x5 pixels that each unit sees lie in bordered planes, shape (25 * planes, units)."""
+    wide = side + 2 * BORDER
+    corner = 2 * np.arange(side // 2)
+    units = (corner[:, None] * wide + corner).ravel()
+    window = (np.arange(5)[:, None] * wide + np.arange(5)).ravel()
+    plane = np.arange(planes) * wide * wide
+    found: NDArray[Any] = plane[:, None, None] + window[None, :, None] + units
+    return found.reshape(-1, units.size)
