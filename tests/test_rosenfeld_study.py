@@ -5,10 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
 import rosenfeld_study
+from foretrain.axes import Counts
+from foretrain.observation import Observation
+from foretrain.study import grid
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +32,7 @@ def test_small_it_is_a_grid_of_halves_and_says_how_far_the_law_is_off(small):
     folder, path, (outcome, told) = small
     assert outcome.complete and told.shares.shape == (2, 12) and told.faultless == 0
     assert set(told.shares[1]) == {1, 0.5, 0.25}  # 64, 32 and 16 digits of 200, half of which are held out
-    params = [(256 * w + w + 10 * w + 10) / (256 * 128 + 128 + 1290) for w in (128, 32, 8, 2)]
+    params = [(256 * w + w + 10 * w + 10) / (256 * 512 + 512 + 5130) for w in (512, 128, 32, 8)]
     assert sorted(set(told.shares[0])) == pytest.approx(sorted(params))
     assert told.law.parameters["e0"] == pytest.approx(0.9)
     assert told.folds.relative == pytest.approx(told.folds.predicted / told.error - 1)
@@ -36,12 +40,38 @@ def test_small_it_is_a_grid_of_halves_and_says_how_far_the_law_is_off(small):
     assert {one.state for one in again.outcomes} == {"skipped"} and (same.error == told.error).all()
 
 
-def test_shards_are_beginnings_of_one_another_and_nothing_held_out_is_in_them(small):
-    x, y, held, counted = rosenfeld_study.read_digits(small[1])
-    assert len(y) == 64 and len(counted) == 100
-    trained = {image.numpy().tobytes() for image in x}
-    assert not trained & {image.numpy().tobytes() for image in held}
-    assert np.bincount(y[:32].numpy()).min() >= 2  # classes have their share in a shard
+def test_every_seed_splits_anew_and_nothing_held_out_is_trained_on(small):
+    labels = rosenfeld_study.read_digits(small[1])[1]
+    (first, held), (other, _) = (rosenfeld_study.split_digits(small[1], seed) for seed in (0, 1))
+    assert len(first) == 64 and len(held) == 100
+    assert not set(first.tolist()) & set(held.tolist()) and set(first.tolist()) != set(other.tolist())
+    assert np.bincount(labels[first[:32]].numpy()).min() >= 2  # classes have their share in a shard
+
+
+def test_seeds_train_on_digits_of_their_own_and_are_averaged(small, monkeypatch, tmp_path):
+    path = small[1]
+    config = {"path": path, "data": 64, "size": 8, "steps": 0, "run": "one"}
+    held = rosenfeld_study.split_digits(path, 3)[1]
+    torch.manual_seed(3)
+    model = torch.nn.Sequential(torch.nn.Linear(256, 8), torch.nn.ReLU(), torch.nn.Linear(8, 10))
+    pixels, labels = rosenfeld_study.read_digits(path)
+    untrained = float((model(pixels[held]).argmax(1) != labels[held]).float().mean())
+    assert rosenfeld_study.train({**config, "seed": 3}).value == pytest.approx(untrained)
+    monkeypatch.setattr(rosenfeld_study, "train", told_by_seed)
+    monkeypatch.setattr(rosenfeld_study, "make_points", twelve_places_of_two_seeds)
+    _, told = rosenfeld_study.run(tmp_path, path=path, small=True)
+    # .3 and .5 at each place: their mean, and their standard deviation .1 sqrt(2) over it.
+    assert told.error == pytest.approx(0.4) and told.seeds == 2
+    assert told.luck == pytest.approx(0.02**0.5 / 0.4)
+
+
+def told_by_seed(config):
+    counts = Counts(samples=1, steps=1, params=config["size"], unique_samples=config["data"])
+    return Observation(config["run"], "test_error", (0.3, 0.5)[config["seed"]], counts)
+
+
+def twelve_places_of_two_seeds(path, *, small):
+    return grid(size=[8, 16, 32, 64], data=[16, 32, 64], seed=(0, 1))
 
 
 def test_what_it_says_and_draws(small, tmp_path):
