@@ -2,11 +2,11 @@
 
     python examples/scale_time_study.py [--workers 2] [--picture scale_time.png]
 
-Networks of seven widths are trained by SGD at a constant rate, and by Adam, on the mean squared error of
+Networks of ten widths are trained by SGD at a constant rate, and by Adam, on the mean squared error of
 one-hot digits, as Boopathy and Fiete 2024 (arXiv:2409.05782) did on larger pictures. The runs tell at which
-exponent size trades for time, whether one curve of N^kappa t then serves all sizes, and what a small network
-says of a large one. Linear regression beside it shows double descent, measured and from its formula.
-Interrupted, the study goes on where it was when it is run again.
+exponent size trades for time, whether one curve of N^kappa t then serves all sizes, what a small network says
+of a large one, and what it must not be asked. Linear regression beside it shows double descent, measured and
+from its formula. Interrupted, the study goes on where it was when it is run again.
 
 Needs scikit-learn for its digits; matplotlib for the picture.
 """
@@ -14,6 +14,8 @@ Needs scikit-learn for its digits; matplotlib for the picture.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -25,26 +27,32 @@ from rich.table import Table
 from torch import Tensor, nn
 
 import foretrain
+from double_descent import PARAMS, measure_descent
 from foretrain.axes import Counts
 from foretrain.observation import Observation
 from foretrain.study import StudyOutcome, grid, run_study
 from foretrain.study.points import Point
 from foretrain.timescale import (
     Equivalence,
+    Refusal,
     TimeCurve,
     curves_of,
-    double_descent_error,
     measure_equivalence,
     predict_larger,
 )
+from foretrain.timescale.equivalence import PUBLISHED
 from study_command import run_command
 
 STUDY = "scale-time"
-WIDTHS = (1, 2, 5, 10, 20, 50, 100)
-SEEDS = (0,)
+WIDTHS = (1, 2, 5, 10, 14, 20, 30, 50, 70, 100)
+SMALL_WIDTHS = (5, 10, 20, 50)
+SEEDS = (0, 1, 2)
 RATES = {"SGD": 0.5, "Adam": 1e-3}
 STEPS, EVALUATIONS, BATCH = 40_000, 60, 32
 HELD_OUT = 360
+
+Told = Mapping[str, tuple[tuple[TimeCurve, ...], Equivalence]]
+"""The curves of each optimizer, and what they say of size and time."""
 
 
 @lru_cache(maxsize=1)
@@ -101,13 +109,11 @@ def train(config: dict[str, Any]) -> list[Observation]:
 def make_points(*, small: bool = False) -> list[Point]:
     """The points of the study."""
     if small:
-        return grid(size=WIDTHS[2:6], data=[1437], seed=(0,), optimizer="SGD", steps=300)
+        return grid(size=SMALL_WIDTHS, data=[1437], seed=(0,), optimizer="SGD", steps=300)
     return grid(size=WIDTHS, data=[1437], seed=SEEDS, optimizer=list(RATES), steps=STEPS)
 
 
-def run(
-    root: str | Path, executor: Any = None, *, small: bool = False
-) -> tuple[StudyOutcome, dict[str, tuple[tuple[TimeCurve, ...], Equivalence]]]:
+def run(root: str | Path, executor: Any = None, *, small: bool = False) -> tuple[StudyOutcome, Told]:
     """Trains what is not trained yet; the curves of each optimizer, and what they say of size and time."""
     points = make_points(small=small)
     outcome = run_study(train, points, executor, root=root, study=STUDY)
@@ -121,20 +127,20 @@ def run(
     return outcome, told
 
 
-def predict(curves: tuple[TimeCurve, ...], found: Equivalence) -> tuple[list[float], Counter[str]]:
-    """The largest networks read off the smallest compared: ln predicted / measured, and why it was refused.
+def predict(curves: Sequence[TimeCurve], known: Equivalence | None) -> tuple[list[float], Counter[str]]:
+    """The largest networks read off the smallest: ln predicted / measured, and why it was refused.
 
-    The exponent is measured without the largest, which it is to predict.
+    Args:
+        curves: Runs of several sizes.
+        known: The exponent as measured without the largest, which it is to predict; None takes the published
+            one.
     """
-    largest = max(curve.params for curve in curves)
-    kept = [curve for curve in curves if curve.params not in found.left_out]
-    known = measure_equivalence([curve for curve in kept if curve.params != largest])
-    smallest = min(curve.params for curve in kept)
+    sizes = [curve.params for curve in curves]
     misses, refused = [], Counter[str]()
-    for small in (curve for curve in kept if curve.params == smallest):
-        for large in (curve for curve in kept if curve.params == largest):
+    for small in (curve for curve in curves if curve.params == min(sizes)):
+        for large in (curve for curve in curves if curve.params == max(sizes)):
             for at, error in zip(large.time, large.error, strict=True):
-                told = predict_larger(small, largest, float(at), known)
+                told = predict_larger(small, large.params, float(at), known)
                 if told.refused is None:
                     misses.append(float(np.log(told.error / error)))
                 else:
@@ -142,26 +148,28 @@ def predict(curves: tuple[TimeCurve, ...], found: Equivalence) -> tuple[list[flo
     return misses, refused
 
 
-@lru_cache(maxsize=1)
-def measure_descent(
-    params: int = 50, noise: float = 0.2, draws: int = 20
-) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Least squares on more and more samples: their number, the mean test error, and the formula's."""
-    rng = np.random.default_rng(0)
-    samples = np.unique(np.geomspace(8, 400, 61).round()).astype(int)
-    measured = []
-    for count in samples:
-        errors = []
-        for _ in range(draws):
-            x, teacher = rng.standard_normal((count, params)), rng.standard_normal(params) / np.sqrt(params)
-            y = x @ teacher + rng.normal(0, np.sqrt(noise), count)
-            errors.append(noise + ((np.linalg.pinv(x) @ y - teacher) ** 2).sum())
-        measured.append(np.mean(errors))
-    formula = [double_descent_error(1e4, float(count), params, noise=noise)[0] for count in samples]
-    return samples, np.array(measured), np.array(formula)
+def ask_too_much(told: Told) -> list[tuple[str, Refusal | None]]:
+    """Questions that a small network cannot answer, and what the library says to each."""
+    curves, found = told["SGD"]
+    small = min((c for c in curves if c.params not in found.left_out), key=lambda c: c.params)
+    least = min(curves, key=lambda c: c.params)
+    large = max(c.params for c in curves)
+    questions = {
+        "longer than the small one was trained": (small, large, small.time[-1], None),
+        f"of one with {least.params:,.0f} parameters, past its capacity": (
+            *(least, large),
+            *(0.9 * least.time[-1] * (least.params / large) ** PUBLISHED, None),
+        ),
+        "under a schedule": (replace(small, constant_rate=False), large, small.time[0], None),
+    }
+    if "Adam" in told:
+        adam = next(c for c in told["Adam"][0] if c.params == small.params)
+        questions["under Adam, exponent not measured"] = (adam, large, adam.time[0], None)
+        questions["under Adam, by the exponent of SGD"] = (adam, large, adam.time[0], found)
+    return [(question, predict_larger(*of).refused) for question, of in questions.items()]
 
 
-def show(told: dict[str, tuple[tuple[TimeCurve, ...], Equivalence]], console: Console) -> None:
+def show(told: Told, console: Console) -> None:
     """The exponents, the collapse, predictions of large networks by small ones, and double descent."""
     table = Table(title="What size is worth in time: error = g(N^kappa t)")
     for column in (
@@ -186,24 +194,32 @@ def show(told: dict[str, tuple[tuple[TimeCurve, ...], Equivalence]], console: Co
             out = ", ".join(f"{size:,.0f}" for size in found.left_out)
             console.print(f"{name}: {out} parameters never come down to errors the others share: left out.")
         console.print(f"{name}: {found.why}")
+        kept = [curve for curve in curves if curve.params not in found.left_out]
         if found.params.size > 4:
-            misses, refused = predict(curves, found)
-            made = f"{len(misses)} made" + (
-                f", off by {np.median(np.abs(misses)):.1%} in the median" if misses else ""
-            )
-            why = ", ".join(f"{count} {reason}" for reason, count in refused.items())
-            console.print(
-                f"{name}: predictions of the largest by the smallest: {made}; refused: {why or 'none'}."
-            )
+            largest = max(curve.params for curve in kept)
+            known = measure_equivalence([curve for curve in kept if curve.params != largest])
+            console.print(f"{name}: the largest read off the smallest: {_said(*predict(kept, known))}")
+            if name == "SGD":
+                said = _said(*predict(kept, None))
+                console.print(f"{name}: the same with the published exponent 1/3, not measured: {said}")
+    for question, refusal in ask_too_much(told) if "SGD" in told else ():
+        console.print(f"Asked {question}: {'answered.' if refusal is None else refusal.sentence}")
     samples, measured, formula = measure_descent()
     status = foretrain.forecast(samples, measured, [1000]).status
+    peaks = (samples[measured.argmax()], samples[formula.argmax()])
     console.print(
-        f"Linear regression with 50 parameters: the error peaks at {samples[measured.argmax()]} samples, by "
-        f"the formula at {samples[formula.argmax()]}; what forecast says of that curve: {status.value}."
+        f"Linear regression with {PARAMS} parameters: the error peaks at {peaks[0]} samples, by the formula "
+        f"at {peaks[1]}; what forecast says of that curve: {status.value}."
     )
 
 
-def draw(told: dict[str, tuple[tuple[TimeCurve, ...], Equivalence]], path: Path) -> None:
+def _said(misses: list[float], refused: Counter[str]) -> str:
+    off = f", off by {np.median(np.abs(misses)):.1%} in the median" if misses else ""
+    why = ", ".join(f"{count} {reason}" for reason, count in refused.items())
+    return f"{len(misses)} predictions made{off}; refused: {why or 'none'}."
+
+
+def draw(told: Told, path: Path) -> None:
     """The curves against time, against N^kappa t, and double descent."""
     import matplotlib
 
@@ -235,8 +251,10 @@ def draw(told: dict[str, tuple[tuple[TimeCurve, ...], Equivalence]], path: Path)
     last = axes[0][2]
     last.plot(samples, measured, "k.", label="least squares, mean of 20")
     last.plot(samples, formula, label="formula")
-    last.axvline(50, color="grey", lw=0.8, ls=":")
-    last.set(title="Linear model, 50 parameters", xscale="log", yscale="log", xlabel="samples", ylabel="MSE")
+    last.axvline(PARAMS, color="grey", lw=0.8, ls=":")
+    last.set(
+        title=f"Linear model, {PARAMS} parameters", xscale="log", yscale="log", xlabel="samples", ylabel="MSE"
+    )
     last.legend()
     for row in axes[1:]:
         row[2].set_axis_off()
