@@ -119,8 +119,8 @@ child: analysis observation report store
 study.file: storage.urls study.job study.points
 storage.merging: observation storage.reader storage.record_file storage.records
 importers: axes observation schedule storage.records storage.url_store storage.urls store tensorboard.events
-cli: analysis axes conventions decisions families.repeated fitting flags foretrain frontier importers laws
-    observation report reporting.comparison reporting.entering reporting.findings reporting.overview
+cli: analysis axes compute conventions decisions families.repeated fitting flags foretrain frontier importers
+    laws observation report reporting.comparison reporting.entering reporting.findings reporting.overview
     reporting.points reporting.sentences resampling run_flags runs.course status storage.merging
     storage.mirror storage.reader storage.record_file storage.records storage.urls store study study.file
     study.job study.points tensorboard.summary
@@ -132,6 +132,7 @@ hestness: frontier hestness.law hestness.runs hestness.table inputs laws observa
 hestness.target: hestness hestness.law
 error_sources: hestness.law inputs laws status
 downstream: families.family forecasting.uncertainty hestness.law inputs laws projection status
+compute: conventions observation storage.attempts
 cross_validation: fitting inputs laws
 pruning: inputs laws
 timescale: fitting hestness.law inputs laws observation status
@@ -178,7 +179,17 @@ MAY_IMPORT = {
 }
 
 WHOLE = (
-    *("cli", "decisions", "downstream", "flagging", "importers", "error_sources", "laws", "lightning"),
+    *(
+        "cli",
+        "compute",
+        "decisions",
+        "downstream",
+        "flagging",
+        "importers",
+        "error_sources",
+        "laws",
+        "lightning",
+    ),
     "timescale",
 )
 

@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from foretrain.cli.compute import add_parser as add_compute
 from foretrain.cli.export import add_parser as add_export
 from foretrain.cli.output import CommandError, console, progress, table, warn
 from foretrain.cli.roots import add_source, study_folders
@@ -19,7 +20,7 @@ from foretrain.storage.urls import as_root, is_url, without_secrets
 
 def add_parser(commands: Any) -> None:
     """Adds the subcommand and its own."""
-    parser = commands.add_parser("store", help="check, merge or export the records")
+    parser = commands.add_parser("store", help="check, merge, export or sum up the records")
     own = parser.add_subparsers(dest="what", required=True)
     check = own.add_parser("check", help="say what every record file holds and what of it is damaged")
     add_source(check, choose=False)
@@ -31,6 +32,7 @@ def add_parser(commands: Any) -> None:
     merge.add_argument("--prefix", default="", help="put before the names of the runs that come")
     merge.add_argument("--json", action="store_true", help="one file a line, as JSON")
     merge.set_defaults(run=run_merge)
+    add_compute(own)
     add_export(own)
 
 
