@@ -21,7 +21,7 @@ from foretrain.shards import nested_shards
 from lecun1989_descent import Array, SingleExamples
 from lecun1989_net import OUTSIDE, LeNet1989
 
-LOOKS = 6
+LOOKS = 12
 DROPPED = 0.25
 
 
