@@ -108,7 +108,7 @@ def test_all_runs_ends_are_fitted_together_only_where_they_tell(tmp_path, capsys
     )
     x = np.array(points).T
     assert one["parameters"] == pytest.approx(foretrain.fit("chinchilla", x[:2], x[2]).parameters, rel=1e-6)
-    assert err == "Counted by other conventions, or of unknown size, left out: otherwise.\n"
+    assert err == "Counted by other conventions, pruned, or of unknown size, left out: otherwise.\n"
     two = [option for n, last in ends if n < 1e7 for option in ("--run", f"{n:.0e}-{last}")]
     assert main([*command, *two]) == 1
     (one,) = told(capsys)

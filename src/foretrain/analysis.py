@@ -25,6 +25,9 @@ OFF_DOUBT = (
     "{upper:.4g}): the run is left out of laws of several runs. Look at its learning rate, its data and its "
     "labels."
 )
+PRUNED_DOUBT = (
+    "The model is pruned: it is compared with no other run, since its size is no longer that of its layers."
+)
 ONE_SIZE_DOUBT = "One model size only: nothing can be said about larger models."
 
 
@@ -51,9 +54,9 @@ def analyze(runs: Mapping[str, RunRecord], question: Question, shelf: Shelf | No
     if len(runs) > MAX_CURVES:
         chosen = shelf.survey(runs, metric, axis).choose(question.run, own.params)
     curves = [shelf.curve(runs[name], metric, axis) for name in (chosen.runs if chosen else runs)]
-    known = [c for c in curves if c.run != question.run and c.points and c.params]
+    known = [c for c in curves if c.run != question.run and c.points and c.sized]
     others = comparable(own, known)
-    left_out = len(known) - len(others) + (chosen.left_out if chosen else 0)
+    left_out = 0 if own.pruned else len(known) - len(others) + (chosen.left_out if chosen else 0)
     resumed = resumed_as([*others, own])
     others = [curve for curve in others if curve.run not in resumed]
     if len(others) <= MAX_CHECKED:
@@ -63,7 +66,7 @@ def analyze(runs: Mapping[str, RunRecord], question: Question, shelf: Shelf | No
     flags = shelf.flags.flags(runs, question.run, metric)
     off = off_curve(own, others)
     planned = None if record.info.planned is None else AXES[question.axis].read(record.info.planned)
-    stands_apart = off is not None or _left_out(flags)
+    stands_apart = off is not None or own.pruned or _left_out(flags)
     # In one order, and of thousands of runs only those that were chosen: the same for every run that is asked
     # about, so that it is fitted once for all.
     together = [c for c in curves if c.run in sound or (c.run == question.run and not stands_apart)]
@@ -102,7 +105,9 @@ def analyze(runs: Mapping[str, RunRecord], question: Question, shelf: Shelf | No
         shelf,
         family=() if stands_apart else others,
     )
-    if len({curve.params for curve in [*others, own]}) < 2:
+    if own.pruned:
+        told["doubts"] = (*told["doubts"], PRUNED_DOUBT)
+    elif len({curve.params for curve in [*others, own]}) < 2:
         told["doubts"] = (*told["doubts"], ONE_SIZE_DOUBT)
     if off is not None:
         told["doubts"] = (*told["doubts"], OFF_DOUBT.format(**off))

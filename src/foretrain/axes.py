@@ -47,6 +47,11 @@ class Counts:
                     "check the function that counts a batch."
                 )
 
+    @property
+    def pruned(self) -> bool:
+        """Whether masks have removed parameters."""
+        return self.density is not None and self.density < 1
+
     def to_json(self) -> dict[str, Any]:
         """The counts that are known, as plain JSON values."""
         return {name: value for name, value in asdict(self).items() if value is not None}

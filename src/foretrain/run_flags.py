@@ -14,7 +14,7 @@ from foretrain.conventions import signature
 from foretrain.flagging.family import Curve
 from foretrain.flagging.replay import Replay, places_of
 from foretrain.flags import Flag
-from foretrain.observation import RunRecord
+from foretrain.observation import Observation, RunRecord
 from foretrain.runs.annealing import RatePath
 from foretrain.schedule import Schedule
 
@@ -97,14 +97,16 @@ def validations(record: RunRecord, metric: str) -> list[tuple[int, float]]:
     """Step and value of the validations that the newest attempt of a run stands on, in order of step.
 
     What an earlier attempt measured beyond the newest one's last validation belongs to weights that were
-    thrown away. Left out are also values that are zero or negative, which no error has, and numbers from
-    before the first update.
+    thrown away. Left out are also values that are zero or negative, which no error has, numbers from before
+    the first update, and, unless they are not finite, those of a model that was pruned since the first: it
+    is meant to lose something.
     """
     told = [
         o
         for o in record.observations
         if o.metric == metric and (not math.isfinite(o.value) or (o.value > 0 and o.counts.steps > 0))
     ]
+    told = [o for o in told if _kept(o) == _kept(told[0]) or not math.isfinite(o.value)]
     inherited = max(record.past.values(), default=0)
     own = [o for o in told if o.counts.steps > inherited]
     newest = max((o.attempt for o in own), default=0)
@@ -114,12 +116,18 @@ def validations(record: RunRecord, metric: str) -> list[tuple[int, float]]:
     return [(step, value) for step, value in values if step <= last]
 
 
+def _kept(observation: Observation) -> float:
+    """Share of the parameters that pruning left."""
+    density = observation.counts.density
+    return 1.0 if density is None else density
+
+
 def earlier_runs(runs: Mapping[str, RunRecord], record: RunRecord, metric: str) -> Iterator[RunRecord]:
     """The study's runs that a run may be compared with: the nearest in size, of those the newest first.
 
     They have finished before the first validation of the run, by the clocks of their machines, were counted
-    by the same conventions, take as much data in a step, and share no past with it. Runs whose times are not
-    known count as earlier.
+    by the same conventions, take as much data in a step, are pruned to the same density if at all, and share
+    no past with it. Runs whose times are not known count as earlier.
     """
     own = _Measured.of(record, metric)
     if own is None:
@@ -152,6 +160,7 @@ class _Measured:
     until: float | None
     params: float | None
     data_per_step: float
+    kept: float
 
     @classmethod
     def of(cls, record: RunRecord, metric: str) -> _Measured | None:
@@ -160,9 +169,11 @@ class _Measured:
             return None
         counts = told[-1].counts
         data = float(counts.samples or 0) / counts.steps
-        return cls(len(told), told[0].time, told[-1].time, _params(record), data)
+        return cls(len(told), told[0].time, told[-1].time, _params(record), data, _kept(told[-1]))
 
     def alike(self, other: _Measured) -> bool:
+        if self.kept != other.kept:
+            return False
         if not self.data_per_step or not other.data_per_step:
             return True
         return abs(math.log(self.data_per_step / other.data_per_step)) <= math.log(ALIKE_DATA)

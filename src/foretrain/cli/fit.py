@@ -174,12 +174,12 @@ def _curves(study: Study, args: argparse.Namespace) -> list[RunCurve]:
 
 
 def _joint(curves: Sequence[RunCurve]) -> Fitted:
-    sized = [curve for curve in curves if curve.params > 0]
+    sized = [curve for curve in curves if curve.sized]
     rules = Counter(signature(curve.conventions) for curve in sized)
     kept = [curve for curve in sized if signature(curve.conventions) == rules.most_common(1)[0][0]]
     if len(kept) < len(curves):
         left = ", ".join(curve.run for curve in curves if curve not in kept)
-        warn(f"Counted by other conventions, or of unknown size, left out: {left}.")
+        warn(f"Counted by other conventions, pruned, or of unknown size, left out: {left}.")
     once = each_once(kept)
     kind = entering_kind(once)
     entering = [curve for curve in (c.of_kind(kind) for c in once) if curve.points]

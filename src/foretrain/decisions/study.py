@@ -170,12 +170,12 @@ def _comparable(
     """The curves that may stand in one law, each measurement once; of the others the reasons are noted."""
     curves = []
     for name, record in runs.items():
-        curve, _, observations = run_curve(record, metric, axis)
+        curve, _, _ = run_curve(record, metric, axis)
         if not curve.points:
             reasons[name] = f"it has no positive {metric} along {axis}"
         elif not curve.params:
             reasons[name] = "its model size is unknown"
-        elif any(o.counts.density is not None for o in observations):
+        elif curve.pruned:
             reasons[name] = "it was pruned: its size is no longer that of its layers"
         else:
             curves.append(curve)

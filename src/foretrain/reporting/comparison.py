@@ -46,6 +46,7 @@ class RunCurve:
         past: The runs that this one goes on from, each with the data seen up to which its points are this
             run's too; 0 where none of them are.
         finished: Whether the run came to its end.
+        pruned: Whether masks have removed parameters.
         entering: Which of its points may enter a law of several runs; where that is not known, None, and all
             are taken.
     """
@@ -57,7 +58,13 @@ class RunCurve:
     phases: tuple[float, ...] = ()
     past: dict[str, float] = field(default_factory=dict)
     finished: bool = False
+    pruned: bool = False
     entering: Entering | None = None
+
+    @property
+    def sized(self) -> bool:
+        """Whether its size is known, and still that of its layers: the one in a law of several runs."""
+        return self.params > 0 and not self.pruned
 
     def of_kind(self, kind: str, *, whole: bool = False) -> RunCurve:
         """The curve's points of one kind that may enter a law of several runs.
@@ -94,9 +101,14 @@ class RunCurve:
 
 
 def comparable(own: RunCurve, others: Sequence[RunCurve]) -> list[RunCurve]:
-    """The other runs that were counted by the same conventions and have points and a known size."""
+    """The other runs that were counted by the same conventions and have points and a known size.
+
+    A pruned run is compared with none: its size is no longer that of its layers.
+    """
     counted = signature(own.conventions)
-    return [c for c in others if c.points and c.params > 0 and signature(c.conventions) == counted]
+    if own.pruned:
+        return []
+    return [c for c in others if c.points and c.sized and signature(c.conventions) == counted]
 
 
 def resumed_as(curves: Sequence[RunCurve]) -> dict[str, str]:
@@ -216,7 +228,7 @@ def joint_report(
     Returns:
         The joint law with its projections, or a status that says why there is none.
     """
-    usable = [c for c in curves if c.points and c.params > 0]
+    usable = [c for c in curves if c.points and c.sized]
     signatures = [signature(c.conventions) for c in usable]
     usual = Counter(signatures).most_common(1)[0][0] if signatures else ()
     alike = [c for c, counted in zip(usable, signatures, strict=True) if counted == usual]

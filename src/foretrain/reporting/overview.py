@@ -81,7 +81,7 @@ def above_others(curves: Sequence[RunCurve]) -> dict[str, float]:
     """
     found: dict[str, float] = {}
     for alike in _by(curves, lambda curve: signature(curve.conventions)).values():
-        once = each_once([c for c in alike if c.points and c.params > 0])
+        once = each_once([c for c in alike if c.points and c.sized])
         far: set[str] = set()
         # Where most runs are, those that are far off are found best.
         for phase, asked in sorted(_by(once, _phase).items(), key=lambda item: -len(item[1])):
@@ -201,7 +201,7 @@ def by_ends(
         By name, "planned end" of a run under way and "10x"; nothing of a run whose law has fewer than three
         sizes, or whose size is unknown.
     """
-    known = [glance for glance in glances.values() if glance.curve.points and glance.curve.params > 0]
+    known = [glance for glance in glances.values() if glance.curve.points and glance.curve.sized]
     found: dict[str, tuple[NamedProjection, ...]] = {}
     for (_, end, _), alike in _by(known, _ends_as).items():
         ends = each_once([glance.curve for glance in alike if glance.curve.run not in without])

@@ -36,6 +36,7 @@ def run_curve(
         phases=_phases([by_x[x].lr for x in places]),
         past={run: _seen_at(kept, step) for run, step in record.past.items()},
         finished=record.state == "finished",
+        pruned=any(o.counts.pruned for o in reversed(record.observations) if o.metric == metric),
         entering=entering(record, kept) if kept else None,
     )
     return curve, excluded, tuple(o for o in record.observations if o.metric == metric)

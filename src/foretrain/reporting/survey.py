@@ -72,7 +72,7 @@ class Survey:
         for name, run in runs.items():
             counted = self._counted[name] = signature(run.info.conventions)
             newest = run.newest(metric)
-            if newest is None or not newest.counts.params:
+            if newest is None or not newest.counts.params or newest.counts.pruned:
                 continue
             size = float(np.log(float(newest.counts.params)))
             groups.setdefault(counted, []).append((name, size, -(run.info.started or 0.0)))

@@ -54,6 +54,7 @@ def curve_of(entry: Entry, entries: Sequence[Entry]) -> RunCurve:
         conventions=entry.conventions,
         past=past,
         finished=entry.finished,
+        pruned=entry.pruned,
         entering=entry.entering,
     )
 

@@ -64,6 +64,13 @@ class Entry:
     report: Report | None = field(default=None, repr=False)
     counted: tuple[str, ...] = ()
 
+    @property
+    def pruned(self) -> bool:
+        """Whether masks have removed parameters."""
+        found = None if self.report is None else self.report.history
+        density = None if found is None else positive(found.density)
+        return density is not None and density < 1
+
     @cached_property
     def _along(self) -> dict[str, Entry]:
         return {}

@@ -1,0 +1,140 @@
+"""Runs that are pruned: recorded as they are, compared with none, and not flagged for what pruning costs."""
+
+import importlib
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from foretrain.analysis import PRUNED_DOUBT, Question, analyze
+from foretrain.axes import Counts
+from foretrain.cli import main
+from foretrain.decisions.study import study_points
+from foretrain.flags import FlagKind
+from foretrain.laws import LAWS
+from foretrain.lightning import ScalingLawMonitor
+from foretrain.reporting.comparison import joint_report
+from foretrain.reporting.overview import above_others
+from foretrain.reporting.points import run_curve
+from foretrain.reporting.survey import Survey
+from foretrain.run_flags import FlagBook, earlier_runs, validations
+from lightning_models import FLAVOURS, loader, make_module, make_trainer, only_run
+from test_analysis import SIZES, record
+from test_run_flags import HOUR, made
+
+
+def masked(run, density, since=0):
+    """The same run, pruned to a density from a step on."""
+    told = [
+        replace(o, counts=replace(o.counts, density=density)) if o.counts.steps >= since else o
+        for o in run.observations
+    ]
+    return replace(run, observations=tuple(told))
+
+
+@pytest.fixture
+def family():
+    return {f"n{n:.0e}": record(f"n{n:.0e}", n) for n in SIZES}
+
+
+def with_pruned(family):
+    """The family, and a run of each size that was pruned to half its weights and is the worse for it."""
+    names = [f"half {name}" for name in family]
+    halves = {name: masked(record(name, n, factor=1.5), 0.5) for name, n in zip(names, SIZES, strict=True)}
+    return {**family, **halves}
+
+
+def test_masks_of_ones_prune_nothing():
+    assert (
+        not Counts(1, 1).pruned and not Counts(1, 1, density=1.0).pruned and Counts(1, 1, density=0.99).pruned
+    )
+
+
+def test_laws_of_several_runs_are_the_same_with_and_without_pruned_ones(family):
+    whole, both = (analyze(study, Question("n1e+07")) for study in (family, with_pruned(family)))
+    assert both == whole and whole.joint.status == "ok"
+    points, more = (study_points(study, "val_loss") for study in (family, with_pruned(family)))
+    assert more.y.tolist() == points.y.tolist()
+    reasons = {one.run: one.reason for one in more.left_out}
+    assert set(reasons) == {f"half {name}" for name in family}
+    assert set(reasons.values()) == {"it was pruned: its size is no longer that of its layers"}
+    # With masks of ones it is another matter.
+    ones = {name: masked(run, 1.0) for name, run in family.items()}
+    assert analyze(ones, Question("n1e+07")).joint == whole.joint
+
+
+def test_a_pruned_run_is_compared_with_none_and_that_is_said(family):
+    study = with_pruned(family)
+    report = analyze(study, Question("half n1e+07"))
+    assert PRUNED_DOUBT in report.doubts and not any("other runs predict" in doubt for doubt in report.doubts)
+    assert report.joint.runs == ()
+    assert report.history.density == 0.5
+    curves = [run_curve(run, "val_loss", "samples")[0] for run in study.values()]
+    assert set(joint_report(curves).runs) == set(family)
+    assert not above_others(curves)
+
+
+def test_of_thousands_of_runs_no_pruned_one_is_chosen(family):
+    def curve(run):
+        return run_curve(run, "val_loss", "samples")[0]
+
+    study = with_pruned(family)
+    assert set(Survey(study, "val_loss", curve).choose("n1e+07", 1e7).runs) == set(family)
+
+
+def test_what_pruning_costs_is_no_divergence():
+    rising = made("rising", bad=1.5, since=1200)
+    assert FlagKind.DIVERGENCE in {
+        flag.kind for flag in FlagBook().flags({"rising": rising}, "rising", "val_loss")
+    }
+    pruned = masked(rising, 0.5, since=1200)
+    assert FlagBook().flags({"rising": pruned}, "rising", "val_loss") == ()
+    assert max(step for step, _ in validations(pruned, "val_loss")) < 1200
+    # From the first validation on, pruned or not, a rise is a rise; and what is no number stays.
+    assert FlagBook().flags({"rising": masked(rising, 0.5)}, "rising", "val_loss")
+    broken = masked(made("broken", bad=np.nan, since=1200), 0.5, since=1200)
+    assert FlagBook().flags({"broken": broken}, "broken", "val_loss")
+
+
+def test_runs_of_another_density_are_no_measure_of_one():
+    earlier = made("earlier", start=0.0)
+    now = made("now", start=3 * HOUR, seed=1)
+
+    def found(one, other):
+        return [run.info.run for run in earlier_runs({"earlier": one, "now": other}, other, "val_loss")]
+
+    assert found(earlier, now) == found(masked(earlier, 1.0), now) == ["earlier"]
+    assert found(masked(earlier, 0.5), masked(now, 0.5)) == ["earlier"]
+    assert found(masked(earlier, 0.5), now) == found(earlier, masked(now, 0.5)) == []
+
+
+@pytest.fixture(params=FLAVOURS)
+def pl(request):
+    return importlib.import_module(request.param)
+
+
+def test_under_the_hosts_own_callback_density_is_an_axis_along_which_a_law_is_fitted(pl, tmp_path, capsys):
+    """Lightning's ModelPruning masks a share of what is left as each epoch ends, after its validation."""
+    kept = [1024]
+    while len(kept) < 10:
+        kept.append(kept[-1] // 2)
+    density = np.array([(weights + 1) / 1025 for weights in kept])  # the bias is not pruned
+    truth = {"e_np": 0.05, "rise": 12.0, "gamma": 0.8, "p": 0.004}
+    errors = LAWS["pruning"].value(density[None], np.array(list(truth.values())))
+    module = make_module(pl, width=1024, values=errors.tolist())
+    pruning = pl.callbacks.ModelPruning(
+        "l1_unstructured", [(module.net[1], "weight")], amount=0.5, make_pruning_permanent=False
+    )
+    x = torch.randn(4, 1024, generator=torch.Generator().manual_seed(0))
+    data = loader(torch.utils.data.TensorDataset(x, x[:, :1]))
+    monitor = ScalingLawMonitor(fit=False)
+    make_trainer(pl, tmp_path, [pruning, monitor], max_epochs=10).fit(module, data, data)
+    told = [o.counts.density for o in only_run(tmp_path).observations]
+    assert told == [None, *density[1:].tolist()]
+    assert main(["fit", str(tmp_path), "--axis", "density", "--law", "pruning", "--json"]) == 0
+    (found,) = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert found["points"] == 9 and found["status"] == "ok"
+    for name, value in truth.items():
+        assert found["parameters"][name] == pytest.approx(value, rel=1e-3), name
