@@ -134,7 +134,7 @@ error_sources: hestness.law inputs laws status
 downstream: families.family forecasting.uncertainty hestness.law inputs laws projection status
 compute: conventions observation storage.attempts
 cross_validation: fitting inputs laws
-pruning: inputs laws
+pruning: axes inputs laws observation
 timescale: fitting hestness.law inputs laws observation status
 lightning: axes conventions fitter flags knots observation report reporting.findings schedule shards
     storage.url_store storage.urls store tensorboard.picture tensorboard.standard tensorboard.summary
@@ -179,18 +179,8 @@ MAY_IMPORT = {
 }
 
 WHOLE = (
-    *(
-        "cli",
-        "compute",
-        "decisions",
-        "downstream",
-        "flagging",
-        "importers",
-        "error_sources",
-        "laws",
-        "lightning",
-    ),
-    "timescale",
+    *("cli", "compute", "decisions", "downstream", "flagging", "importers", "error_sources", "laws"),
+    *("lightning", "pruning", "timescale"),
 )
 
 FRAMEWORKS = {

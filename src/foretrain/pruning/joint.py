@@ -28,8 +28,9 @@ class JointPruningLaw:
         upper: e_up, the error at the highest sparsity, in the metric's unit.
         gamma: Exponent of the climb.
         p: m at which the climb levels off.
-        phi: Exponent of depth; 0 where all networks are of one depth.
-        psi: Exponent of width; 0 where all are of one width.
+        phi: Exponent of depth, negative where a deeper network needs more of its weights; 0 where all are of
+            one depth.
+        psi: Exponent of width, likewise; 0 where all are of one width.
         mean: Mean relative deviation of the fit, predicted over measured less one.
         std: Its standard deviation.
     """
@@ -145,7 +146,7 @@ def fit_joint_pruning(
     free = np.array([upper is None, True, True, np.ptp(logs[0]) > 0, np.ptp(logs[1]) > 0])
     level = float(y.max()) if upper is None else upper
     lowest = np.log([max(e_np.max() * 1.0001, 0.5 * level), 0.02, 1e-6])
-    low = np.concatenate([lowest, [0.0, 0.0]])
+    low = np.concatenate([lowest, [-LARGEST_EXPONENT, -LARGEST_EXPONENT]])
     high = np.concatenate([np.log([20 * level, 5.0, 10.0]), [LARGEST_EXPONENT, LARGEST_EXPONENT]])
 
     def off(theta: Array) -> Array:
@@ -153,8 +154,8 @@ def fit_joint_pruning(
         return np.asarray(told / y - 1)
 
     best, least = np.zeros(5), np.inf
-    for gamma, place, exponent in product((0.3, 1.0), (0.02, 0.2), (0.5, 1.0)):
-        whole = np.array([np.log(1.05 * level), np.log(gamma), np.log(place), exponent, exponent])
+    for gamma, place, deeper, wider in product((0.3, 1.0), (0.02, 0.2), (-0.5, 1.0), (0.5, 1.0)):
+        whole = np.array([np.log(1.05 * level), np.log(gamma), np.log(place), deeper, wider])
         whole = np.where(free, np.clip(whole, low, high), [np.log(level), 0.0, 0.0, 0.0, 0.0])
 
         def residual(part: Array, whole: Array = whole) -> Array:
