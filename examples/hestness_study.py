@@ -12,8 +12,6 @@ Needs scikit-learn for its digits, or a file with the 16x16 zip-code digits (`x_
 
 from __future__ import annotations
 
-import logging
-import warnings
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -33,7 +31,7 @@ from foretrain.hestness.target import project_target
 from foretrain.lightning import NestedShards, ScalingLawMonitor
 from foretrain.study import StudyOutcome, grid, run_study
 from foretrain.study.points import Point
-from study_command import run_command
+from study_command import be_quiet, run_command
 
 STUDY = "digits"
 WIDTHS = (6, 18, 54, 162, 486, 1458)
@@ -98,7 +96,7 @@ class Network(LightningModule):
 
 def train(config: dict[str, Any]) -> None:
     """Trains one point of the study; its results are in the store."""
-    _be_quiet()
+    be_quiet()
     torch.set_num_threads(1)  # two runs side by side on two cores; and the same sums on every machine
     digits = read_digits(config.get("path"))
     seed_everything(config["seed"], verbose=False)
@@ -237,17 +235,6 @@ def draw(study: HestnessStudy, rows: Sequence[tuple[float, float, float]], path:
     right.legend()
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
-
-
-def _be_quiet() -> None:
-    for name in ("lightning.pytorch", "pytorch_lightning", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    for message in (
-        ".*does not have many workers.*",
-        ".*LeafSpec.*",
-        ".*smaller than the logging interval.*",
-    ):
-        warnings.filterwarnings("ignore", message=message)
 
 
 def _rows(outcome: Any) -> list[tuple[float, float, float]]:
