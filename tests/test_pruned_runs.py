@@ -20,6 +20,9 @@ from foretrain.reporting.overview import above_others
 from foretrain.reporting.points import run_curve
 from foretrain.reporting.survey import Survey
 from foretrain.run_flags import FlagBook, earlier_runs, validations
+from foretrain.store import ObservationStore
+from foretrain.tensorboard.law_view import law_curves, law_view
+from foretrain.tensorboard.rows import entry
 from lightning_models import FLAVOURS, loader, make_module, make_trainer, only_run
 from test_analysis import SIZES, record
 from test_run_flags import HOUR, made
@@ -82,6 +85,33 @@ def test_of_thousands_of_runs_no_pruned_one_is_chosen(family):
 
     study = with_pruned(family)
     assert set(Survey(study, "val_loss", curve).choose("n1e+07", 1e7).runs) == set(family)
+
+
+def test_in_the_tab_the_law_across_the_runs_is_that_of_the_others_and_that_is_said(family):
+    study = with_pruned(family)
+    reports = {name: analyze(study, Question(name)) for name in study}
+    entries = [entry(name, report) for name, report in reports.items()]
+    assert [item.run for item in entries if item.pruned] == [f"half {name}" for name in family]
+    ones = analyze({"ones": masked(record("ones", 1e6), 1.0)}, Question("ones"))
+    assert not entry("ones", ones).pruned and not entry("bare", replace(ones, history=None)).pruned
+    joint = joint_report(law_curves(entries, ()))
+    assert set(joint.runs) == set(family)
+    view = law_view(entries, joint, metric="val_loss", axis="samples", exclude=())
+    why = "it was pruned: its size is no longer that of its layers"
+    assert view["left_out"] == [[f"half {name}", why] for name in family]
+
+
+def test_a_report_tells_how_much_of_a_model_is_left(family, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    for run in (family["n1e+06"], masked(record("half", 1e6), 0.25)):
+        store = ObservationStore(tmp_path / "foretrain")
+        store.begin(run.info)
+        assert all([store.append(observation) for observation in run.observations])
+        store.finish("finished")
+        store.close()
+    assert main(["report", str(tmp_path)]) == 0
+    half, whole = (line for line in capsys.readouterr().out.splitlines() if "1,000,000" in line)
+    assert "1,000,000, pruned to 25.00%" in half and "pruned" not in whole
 
 
 def test_what_pruning_costs_is_no_divergence():

@@ -176,12 +176,19 @@ def _row(report: Report, resumed: Mapping[str, str]) -> tuple[str, ...]:
     return (
         report.run,
         f"flagged: {flags}" if flags else status,
-        "-" if report.params is None else f"{report.params:,.0f}",
+        _size(report),
         f"{last[0]:,.0f}",
         f"{last[1]:.4g}",
         _told(named.get("planned end")),
         _told(named.get("10x")),
     )
+
+
+def _size(report: Report) -> str:
+    """The size of the model, and how much of it pruning has left."""
+    size = "-" if report.params is None else f"{report.params:,.0f}"
+    density = None if report.history is None else report.history.density
+    return size if density is None or density >= 1 else f"{size}, pruned to {density:.2%}"
 
 
 def _told(projection: NamedProjection | None) -> str:

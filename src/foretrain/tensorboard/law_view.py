@@ -202,6 +202,8 @@ def _reason(item: Entry, exclude: Collection[str], resumed: Mapping[str, str]) -
         return "flagged" if item.flagged else "not among the runs shown"
     if item.params is None:
         return "its number of parameters is not known"
+    if item.pruned:
+        return "it was pruned: its size is no longer that of its layers"
     if item.entering is not None and item.entering.reason and not item.entering.spans:
         return item.entering.reason
     return "not comparable (counted by other conventions, or too few points)"
