@@ -135,8 +135,11 @@ def caption(law: Law) -> str:
     names = [parameter.name for parameter in law.parameters]
     theta = ", ".join(f"{name} = {value:g}" for name, value in zip(names, example.theta, strict=True))
     values = ", ".join(f"{value:g}" for value in example.values)
+    held = "".join(
+        f", at {a.name} = {AT[a.name]:g}" for a in law.axes if a.name in AT and a.name != example.vary
+    )
     return (
-        f"With {theta}; {'thin lines' if example.vary in names else 'lines from'} {example.vary} = {values}"
+        f"With {theta}{held}; {'thin lines' if example.vary in names else 'lines'}: {example.vary} = {values}"
     )
 
 
@@ -162,11 +165,9 @@ def draw(law: Law, example: Example) -> str:
         axis = figure.add_subplot(facecolor="none", xscale="log", yscale="log")
         if example.vary in names:
             axis.plot(x, law.value(x[None], np.array(example.theta)), color=strong, lw=2.4)
-        for y, label in lines:
-            axis.plot(x, y, color=faint if example.vary in names else strong, lw=1.2)
-            axis.annotate(
-                label, (x[-1], y[-1]), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8
-            )
+        for style, (y, label) in zip(("--", ":", "-.", "-"), lines, strict=False):
+            axis.plot(x, y, style, color=faint if example.vary in names else strong, lw=1.4, label=label)
+        axis.legend(frameon=False, loc="best", fontsize=8)
         axis.set_xlabel(f"{along}: {law.axes[axes.index(along)].meaning}")
         axis.tick_params(which="both", colors=faint, labelcolor=text)
         axis.spines[["top", "right"]].set_visible(False)

@@ -92,6 +92,12 @@ def demo_runs(place: Path) -> None:
         keep(place, run(f"n{n:.0e}", n, 500))
 
 
+def recipe_runs(place: Path) -> None:
+    """Runs of two recipes."""
+    for recipe in ("wide", "narrow"):
+        keep(place, run(f"{recipe}-1", SIZES[0], 500))
+
+
 def csv_logs(place: Path) -> None:
     """Logs of Lightning's CSVLogger, of runs without a monitor."""
     folder = place / "lightning_logs" / "version_0"
@@ -118,6 +124,7 @@ def traded_runs(place: Path) -> None:
 FOLDERS: dict[str, Callable[[Path], None]] = {
     "lightning_logs": logged_runs,
     "demo_logs": demo_runs,
+    "LOG_DIR": recipe_runs,
     "old_logs": csv_logs,
     "logs": csv_logs,
     "scale_time_runs": traded_runs,
