@@ -47,9 +47,16 @@ class SingleExamples:
         self.w3, self.b3, self.w4, self.b4 = (told[name] for name in ("h3", "bias3", "out", "bias_out"))
         self.slopes = places
         self.pixels = _patches(1, 16)
-        every = _patches(planes, 8).reshape(planes, 25, 16)
-        self.patches = every[network.sources.numpy()].reshape(3, -1, 16)
-        self.places = self.patches.ravel()
+        # The groups see thirds 0 and 1, 1 and 2, 2 and 0 of the planes: with the first third once more at the
+        # end, each sees neighbours, so their patches are cut out once and lie in one another's memory.
+        every = _patches(planes, 8).reshape(3, -1)
+        self.patches = np.concatenate([every, every[:1]])
+        self.places = every.ravel()
+        self.columns = np.empty(self.patches.shape, dtype=np.float32)
+        rows = 25 * 2 * planes // 3
+        third, item = self.columns.strides
+        self.seen = np.lib.stride_tricks.as_strided(self.columns, (3, rows, 16), (third, 16 * item, item))
+        self.sent = np.empty(every.shape)
         self.image = np.full((20, 20), OUTSIDE, dtype=np.float32)
         self.planes = np.full((planes, 12, 12), OUTSIDE, dtype=np.float32)
 
@@ -67,26 +74,27 @@ class SingleExamples:
         columns1 = self.image.ravel().take(self.pixels, mode="clip")
         h1 = self._activate(self.w1 @ columns1 + self.b1)
         self.planes[:, 2:10, 2:10] = h1.reshape(-1, 8, 8)
-        columns2 = self.planes.ravel().take(self.patches, mode="clip")
-        h2 = self._activate(self.w2 @ columns2 + self.b2)
+        self.planes.ravel().take(self.patches, mode="clip", out=self.columns)
+        h2 = self._activate(self.w2 @ self.seen + self.b2)
         flat = h2.ravel() if kept is None else h2.ravel() * kept
         h3 = self._activate(self.w3 @ flat + self.b3)
-        d4 = self._slope_of_loss(self.w4 @ h3 + self.b4, label)
-        d3 = (d4 @ self.w4) * self._slope(h3)
+        slopes = self.slopes
+        d4, d3, d2, d1 = (slopes[name] for name in ("bias_out", "bias3", "bias2", "bias1"))
+        d4[...] = self._slope_of_loss(self.w4 @ h3 + self.b4, label)
+        np.multiply(d4 @ self.w4, self._slope(h3), out=d3)
         back = d3 @ self.w3
         if kept is not None:
             back *= kept
-        d2 = back.reshape(h2.shape) * self._slope(h2)
-        sent = np.bincount(self.places, (self.w2.transpose(0, 2, 1) @ d2).ravel(), self.planes.size)
-        sent = sent.reshape(self.planes.shape)[:, 2:10, 2:10].reshape(h1.shape).astype(np.float32)
-        d1 = sent * self._slope(h1)
-        slopes = self.slopes
+        np.multiply(back.reshape(h2.shape), self._slope(h2), out=d2)
+        sent = (self.w2.transpose(0, 2, 1) @ d2).reshape(3, 2, -1)
+        for third in range(3):
+            np.add(sent[third, 0], sent[third - 1, 1], out=self.sent[third])
+        found = np.bincount(self.places, self.sent.ravel(), self.planes.size).reshape(self.planes.shape)
+        np.multiply(found[:, 2:10, 2:10], self._slope(h1).reshape(-1, 8, 8), out=d1.reshape(-1, 8, 8))
         np.matmul(d1, columns1.T, out=slopes["h1"])
-        np.matmul(d2, columns2.transpose(0, 2, 1), out=slopes["h2"])
+        np.matmul(d2, self.seen.transpose(0, 2, 1), out=slopes["h2"])
         np.multiply(d3[:, None], flat, out=slopes["h3"])
         np.multiply(d4[:, None], h3, out=slopes["out"])
-        for name, slope in (("bias1", d1), ("bias2", d2), ("bias3", d3), ("bias_out", d4)):
-            slopes[name][...] = slope
         self.steps.step(rate)
 
     def _activate(self, z: Array) -> Array:

@@ -43,7 +43,7 @@ class LeNet1989(nn.Module):
         self.bias3 = nn.Parameter(torch.zeros(hidden))
         self.bias_out = nn.Parameter(torch.zeros(10))
         thirds = torch.arange(planes).reshape(3, -1)
-        self.sources = torch.cat([thirds[list(pair)].flatten() for pair in ((0, 1), (1, 2), (0, 2))])
+        self.sources = torch.cat([thirds[list(pair)].flatten() for pair in ((0, 1), (1, 2), (2, 0))])
         self.activate = torch.relu if relu else torch.tanh
 
     def forward(self, pixels: Tensor, kept: Tensor | float = 1.0) -> Tensor:
