@@ -92,7 +92,8 @@ class PrunedFamily:
         judged: What the law of the others says of each network, in the order of the curves.
         wider: Relative deviations of the widest networks from the law of the others; None where there is one
             width.
-        luck: Standard deviation between seeds, relative, over all networks and densities.
+        luck: Standard deviation between seeds, relative, over all networks, where they are pruned.
+        seeds: How many there are.
     """
 
     curves: Mapping[Cell, PruningCurve]
@@ -101,6 +102,7 @@ class PrunedFamily:
     judged: JudgedNetworks
     wider: Array | None
     luck: float
+    seeds: int
 
     def deviations(self, cell: Cell) -> tuple[Array, Array]:
         """Relative deviations of a network's own law and of the joint one, where it was pruned."""
@@ -123,16 +125,15 @@ def run(
             cell = (int(point.options["depth"]), int(point.size), int(point.data))
             seeds.setdefault(cell, []).append([records[name] for name in names])
     digits = read_digits(path, points[0].options["most"])
-    curves, spread = dict[Cell, PruningCurve](), list[float]()
+    curves, spread = dict[Cell, PruningCurve](), list[Array]()
     for (depth, width, data), found in seeds.items():
         weights = count_weights(digits[0].shape[1], width, depth)
         shape: dict[str, Any] = {"depth": depth, "width": width, "weights": weights}
-        each = [pruning_curve(one, METRIC, **shape).error for one in found]
+        each = [pruning_curve(one, METRIC, **shape).error[1:] for one in found]
         curves[depth, width, data] = pruning_curve(
             [record for one in found for record in one], METRIC, **shape
         )
-        if len(each) > 1:
-            spread += (np.var(each, axis=0, ddof=1) / np.mean(each, axis=0) ** 2).tolist()
+        spread.append(np.array(each))
     return outcome, PrunedFamily(
         curves=curves,
         single={
@@ -142,8 +143,21 @@ def run(
         joint=fit_curves(list(curves.values())),
         judged=leave_networks_out(list(curves.values())),
         wider=_widen(list(curves.values())),
-        luck=float(np.sqrt(np.mean(spread))) if spread else float("nan"),
+        luck=spread_of_seeds(spread),
+        seeds=min(map(len, seeds.values())),
     )
+
+
+def spread_of_seeds(errors: Sequence[Array]) -> float:
+    """Standard deviation between seeds, relative to their mean; NaN of one seed.
+
+    Args:
+        errors: Of each network, shape (seeds, densities).
+    """
+    several = [one for one in errors if len(one) > 1]
+    if not several:
+        return float("nan")
+    return float(np.sqrt(np.mean([one.var(axis=0, ddof=1) / one.mean(axis=0) ** 2 for one in several])))
 
 
 def _widen(curves: Sequence[PruningCurve]) -> Array | None:
@@ -200,8 +214,12 @@ def show(told: PrunedFamily, console: Console) -> None:
         f"psi = {law.psi:.2f} ({min(psi):.2f} to {max(psi):.2f})."
     )
     if np.isfinite(told.luck):
+        by_luck = told.luck / told.seeds**0.5
+        rest = max(others.std() ** 2 - by_luck**2, 0.0) ** 0.5
         console.print(
-            f"Seeds differ by {told.luck:.1%} of the error; the mean of the seeds is what is fitted."
+            f"Seeds differ by {told.luck:.1%} of the error, so the mean of {told.seeds}, which is fitted, is "
+            f"off by {by_luck:.1%} by luck; without it the law of the other networks would be off by "
+            f"{rest:.1%}."
         )
     ratios = read_off(told)
     if ratios.size:
