@@ -1,15 +1,17 @@
-"""The named neighbours on published curves: from loss to a downstream metric.
+"""The named neighbours on published curves, digits and a perceptron.
 
     python examples/neighbours_study.py --data FOLDER
 
 FOLDER holds `gadre2024/runs.csv`: the runs of Gadre et al. 2024 with their losses and downstream errors
-(github.com/mlfoundations/scaling). Nothing is trained; it takes under a minute.
+(github.com/mlfoundations/scaling), and `usps/usps_uint8.npz`: the zip-code digits. Only small linear and
+kernel classifiers are trained, by scikit-learn; it takes about a minute.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from foretrain.downstream import MetricForecast, forecast_metric
+from foretrain.error_sources import PolicyCurve, compare_policies
 from foretrain.hestness.law import Estimate
 
 SMALL = 1e9
@@ -29,6 +32,14 @@ LOSSES = {
     "German and English": "loss_val_de-en_100",
 }
 METRICS = {"17 tasks": "err_avg17", "46 tasks": "err_avg46"}
+
+INPUTS, SEEDS = 40, 3
+AMOUNTS = (2, 2.5, 3, 4, 5, 6, 7, 8)
+"""Examples of the perceptron, in multiples of its inputs."""
+
+SHARDS = (125, 250, 500, 700, 1000, 1400, 2000, 2800, 4000)
+PROBE, COUNTED = 1000, 3000
+"""Digits of the model that tells how hard the others are, and digits that errors are counted on."""
 
 Columns = dict[str, NDArray[np.float64]]
 
@@ -82,6 +93,79 @@ def _said(told: Estimate) -> str:
     return f"{told.median:.3f} ({told.lower:.3f} to {told.upper:.3f})"
 
 
+def perceptrons() -> tuple[PolicyCurve, ...]:
+    """A teacher's labels learned from a random sample, and from the hardest of a pool.
+
+    Hardest are those nearest to the teacher's boundary, of a pool that doubles with each further multiple of
+    the inputs. The error is the angle between student and teacher, over pi.
+    """
+    from sklearn.svm import LinearSVC
+
+    rows = []
+    for amount in AMOUNTS:
+        for seed in range(SEEDS):
+            rng = np.random.default_rng([int(10 * amount), seed])
+            teacher = rng.normal(size=INPUTS)
+            teacher /= np.linalg.norm(teacher)
+            size = int(amount * INPUTS)
+            for policy, pool in (("none", size), ("hardest of a pool", int(2**amount * INPUTS))):
+                x = rng.normal(size=(pool, INPUTS))
+                x = x[np.argsort(np.abs(x @ teacher))[:size]]
+                scale = np.abs(x @ teacher).max()
+                student = LinearSVC(C=1e4, loss="hinge", fit_intercept=False, max_iter=3000, random_state=0)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # it need not converge further than this
+                    found = student.fit(x / scale, np.sign(x @ teacher)).coef_[0]
+                cosine = np.clip(found @ teacher / np.linalg.norm(found), -1, 1)
+                rows.append((size, np.arccos(cosine) / np.pi, policy))
+    return _compared(rows)
+
+
+def digits(path: Path) -> tuple[PolicyCurve, ...]:
+    """A kernel classifier on a random sample, and on the digits that another one finds hardest or easiest."""
+    from sklearn.svm import SVC
+
+    with np.load(path) as data:
+        x = np.concatenate([data["x_train"], data["x_test"]]).reshape(-1, 256) / 255.0
+        y = np.concatenate([data["y_train"], data["y_test"]])
+    order = np.random.default_rng(1).permutation(y.size)
+    counted, probing, rest = np.split(order, [COUNTED, COUNTED + PROBE])
+    probe = SVC(C=5, gamma=0.02).fit(x[probing], y[probing])
+    scores = np.sort(probe.decision_function(x[rest]), axis=1)
+    ranks = np.argsort(scores[:, -1] - scores[:, -2])
+    sampled = np.random.default_rng(2).permutation(rest.size)
+    rows = []
+    for size in SHARDS:
+        chosen = {"none": sampled[:size], "hardest": ranks[:size], "easiest": ranks[-size:]}
+        for policy, index in chosen.items():
+            learner = SVC(C=5, gamma=0.02).fit(x[rest[index]], y[rest[index]])
+            rows.append((size, 1 - learner.score(x[counted], y[counted]), policy))
+    return _compared(rows)
+
+
+def _compared(rows: list[tuple[float, float, str]]) -> tuple[PolicyCurve, ...]:
+    data, error, policies = zip(*rows, strict=True)
+    return compare_policies(data, error, policies)
+
+
+def show_policies(title: str, curves: tuple[PolicyCurve, ...], console: Console) -> None:
+    """Errors by policy, how fast they fall, and what a policy is worth."""
+    table = Table(title=title)
+    for column in ("policy", "examples", "errors", "exponent (90 %)", "verdict", "worth (90 %)"):
+        table.add_column(column, justify="right")
+    for one in curves:
+        exponent, worth = one.speed.exponent, one.worth
+        table.add_row(
+            one.policy,
+            f"{one.data[0]:,.0f} to {one.data[-1]:,.0f}",
+            ", ".join(f"{error:.3g}" for error in one.error),
+            f"{exponent.median:.2f} ({exponent.lower:.2f} to {exponent.upper:.2f})",
+            one.speed.verdict.value,
+            "-" if worth is None else f"{worth.median:.2g} ({worth.lower:.2g} to {worth.upper:.2g})",
+        )
+    console.print(table)
+
+
 def main() -> None:
     """Reads the folder and prints what each neighbour says of it."""
     parser = argparse.ArgumentParser(
@@ -93,6 +177,8 @@ def main() -> None:
     console = console if console.is_terminal else Console(width=140)
     runs = read(folder / "gadre2024" / "runs.csv")
     show_downstream(runs, downstream(runs), console)
+    show_policies("Data selection: a perceptron taught by another", perceptrons(), console)
+    show_policies("Data selection: zip-code digits", digits(folder / "usps" / "usps_uint8.npz"), console)
 
 
 if __name__ == "__main__":

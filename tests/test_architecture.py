@@ -109,8 +109,8 @@ storage.url_store: observation storage.fragments storage.mirror storage.records 
 study.points:
 study.executors:
 study.progress:
-study.job: observation storage.attempts storage.reader storage.record_file storage.records storage.url_store
-    storage.urls
+study.job: conventions observation storage.attempts storage.reader storage.record_file storage.records
+    storage.url_store storage.urls
 study.launch: study.executors study.job study.points study.progress
 study: storage.reader storage.urls study.executors study.job study.launch study.points study.progress
 process:
@@ -118,7 +118,8 @@ fitter: flags process report
 child: analysis observation report store
 study.file: storage.urls study.job study.points
 storage.merging: observation storage.reader storage.record_file storage.records
-importers: axes observation schedule storage.records storage.url_store storage.urls store tensorboard.events
+importers: axes conventions observation schedule storage.records storage.url_store storage.urls store
+    tensorboard.events
 cli: analysis axes compute conventions decisions families.repeated fitting flags foretrain frontier importers
     laws observation report reporting.comparison reporting.entering reporting.findings reporting.overview
     reporting.points reporting.sentences resampling run_flags runs.course status storage.merging

@@ -39,6 +39,7 @@ INIT_ARGS = {
     "flops_per_sample": 7.0,
     "fit": False,
     "final_wait": 0.5,
+    "data_policy": "hardest half",
     "name": "accuracy",
 }
 FLAG_ARGS = {

@@ -45,6 +45,7 @@ def add_parser(commands: Any) -> None:
     counts.add_argument("--params", type=_whole, metavar="N", help="trainable parameters, such as 1.2e6")
     counts.add_argument("--params-setting", metavar="NAME", help="hyperparameter that holds them")
     counts.add_argument("--dataset-size", type=_whole, metavar="N", help="distinct training examples")
+    counts.add_argument("--data-policy", metavar="NAME", help="the rule that selected the training data")
     steps = parser.add_argument_group("steps and learning rates")
     steps.add_argument("--steps-key", metavar="NAME", help="logged number of optimizer steps")
     steps.add_argument(
@@ -118,6 +119,7 @@ def _declared(args: argparse.Namespace) -> Declared:
         first_step=args.first_step,
         lr_key=args.lr_key,
         lr_between=args.lr_between,
+        data_policy=args.data_policy,
         finished=args.finished,
     )
 

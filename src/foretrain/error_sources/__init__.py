@@ -6,6 +6,8 @@ from foretrain.error_sources.sampling import TwoPointExponent as TwoPointExponen
 from foretrain.error_sources.sampling import error_change as error_change
 from foretrain.error_sources.sampling import error_std as error_std
 from foretrain.error_sources.sampling import two_point_exponent as two_point_exponent
+from foretrain.error_sources.selection import PolicyCurve as PolicyCurve
+from foretrain.error_sources.selection import compare_policies as compare_policies
 from foretrain.error_sources.speed import LearningSpeed as LearningSpeed
 from foretrain.error_sources.speed import Verdict as Verdict
 from foretrain.error_sources.speed import judge_speed as judge_speed

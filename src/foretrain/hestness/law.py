@@ -97,8 +97,12 @@ class ErrorLaw:
         with np.errstate(over="ignore", under="ignore"):
             return Estimate.of(self.values(data) * np.exp(noise), level)
 
-    def data_for(self, target: float) -> Array:
-        """Training examples at which the law reaches an error, by each draw; infinite where it never does."""
+    def data_for(self, target: float | Array) -> Array:
+        """Training examples at which the law reaches an error, by each draw; infinite where it never does.
+
+        Args:
+            target: The error, or one for each draw.
+        """
         floor, a, alpha = self.draws.T
         can = (target > floor) & (alpha > 0)
         with np.errstate(all="ignore"):

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from foretrain.conventions import DATA_POLICY
 from foretrain.importers.logs import variants
 
 IMPORTED = "imported"
@@ -36,6 +37,7 @@ class Declared:
         lr_key: The logged learning rate. One logged at a step is that of this step's update.
         lr_between: How the rate went between two logged ones: "line" or "hold"; the run then has a
             schedule. None: nobody knows, and only the observations have rates.
+        data_policy: The rule that selected the training data; None for a random sample.
         finished: Whether the runs have come to their ends, where the log does not say.
 
     Raises:
@@ -57,6 +59,7 @@ class Declared:
     first_step: int = 0
     lr_key: str | None = None
     lr_between: str | None = None
+    data_policy: str | None = None
     finished: bool = False
 
     def __post_init__(self) -> None:
@@ -76,6 +79,8 @@ class Declared:
         )
         _one_of("tokens", {"--tokens-per-step": self.tokens_per_step, "--tokens-key": self.tokens_key})
         _one_of("parameters", {"--params": self.params, "--params-setting": self.params_setting})
+        if self.data_policy is not None and not self.data_policy.strip():
+            raise ValueError("Expected the name of the rule that selected the data, got an empty one.")
         if self.first_step not in (0, 1):
             raise ValueError(f"Expected the first step to be called 0 or 1, got {self.first_step}.")
         if self.lr_between is not None and self.lr_key is None:
@@ -100,6 +105,7 @@ class Declared:
             "tokens": logged if self.tokens_key else given if self.tokens_per_step else None,
             "flops": logged if self.flops_key else None,
             "params": "imported: as given" if self.params or self.params_setting else None,
+            DATA_POLICY: self.data_policy,
         }
         return {name: rule for name, rule in found.items() if rule is not None}
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from foretrain.axes import Counts
+from foretrain.conventions import DATA_POLICY
 from foretrain.importers.declared import IMPORTED, Declared
 from foretrain.importers.logs import LogError, LoggedRun, Point, as_number, is_finite, variants
 from foretrain.observation import Observation, Plan, RunInfo, ScheduleUpdate
@@ -100,7 +101,8 @@ def _same_as(like: RunInfo, declared: Declared) -> dict[str, str]:
             f"Expected what {like.run!r} counts to be counted here too, {' and '.join(missing)} is missing: "
             "pass it, or leave out --like."
         )
-    return {name: rule for name, rule in like.conventions.items() if name in COUNTED}
+    policy = {} if declared.data_policy is None else {DATA_POLICY: declared.data_policy}
+    return {name: rule for name, rule in like.conventions.items() if name in COUNTED} | policy
 
 
 def _nothing(logged: LoggedRun, declared: Declared, left_out: int) -> str:

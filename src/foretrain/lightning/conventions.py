@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from foretrain.conventions import DATA_POLICY
 from foretrain.lightning.counting import BatchCounter
 from foretrain.lightning.facts import schedule_name
 from foretrain.lightning.flops import flops_rule
@@ -24,6 +25,7 @@ def conventions(trainer: Any, settings: Settings, counter: BatchCounter) -> dict
         "flops": flops_rule(settings, "samples" if tokens is None else "tokens"),
         "metric": settings.transform.name,
         "schedule": schedule_name(trainer),
+        **({DATA_POLICY: settings.data_policy} if settings.data_policy else {}),
         # It trains on a few batches of the data on purpose, so it says nothing of other runs.
         **({"data": f"overfit_batches={trainer.overfit_batches:g}"} if trainer.overfit_batches else {}),
     }

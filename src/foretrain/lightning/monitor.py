@@ -59,6 +59,8 @@ class ScalingLawMonitor(TrainingPath):
         action: "warn", or "stop" to end the fit once a flag is grave enough: on all processes together, at
             the end of a validation, after a checkpoint was saved.
         stop_at: The least severity for which it is ended: "notice", "warning" or "critical".
+        data_policy: The rule that selected the training data, such as "hardest half by margin"; by default a
+            random sample. Runs of different policies are never fitted together.
         name: What sets this monitor apart from others of the same Trainer, in the names of its scalars and
             in checkpoints. By default what they differ in.
 
@@ -98,6 +100,7 @@ class ScalingLawMonitor(TrainingPath):
         on_flag: Callable[[Any], Any] | None = None,
         action: Literal["warn", "stop"] = "warn",
         stop_at: Literal["notice", "warning", "critical"] = "critical",
+        data_policy: str | None = None,
         name: str | None = None,
     ) -> None:
         super().__init__()
@@ -121,6 +124,7 @@ class ScalingLawMonitor(TrainingPath):
             on_flag=on_flag,
             action=action,
             stop_at=stop_at,
+            data_policy=data_policy,
         )
         self.report: Report | None = None
         self.flags: tuple[Flag, ...] = ()

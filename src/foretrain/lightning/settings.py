@@ -51,6 +51,7 @@ class Settings:
     on_flag: Callable[[Flag], Any] | None = None
     action: str = WARN
     stop_at: str = SEVERITIES[-1]
+    data_policy: str | None = None
 
     def __post_init__(self) -> None:
         """Refuses what cannot be meant, in words."""
@@ -66,6 +67,8 @@ class Settings:
         for name in ("run", "root", "name"):
             if getattr(self, name) is not None:
                 _expect_name(name, getattr(self, name), "leave it out to have it chosen")
+        if self.data_policy is not None:
+            _expect_name("data_policy", self.data_policy, "name the rule that selected the data")
         for name in ("batch_size_fn", "length_fn"):
             if getattr(self, name) is not None and not callable(getattr(self, name)):
                 raise ValueError(

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from foretrain.conventions import DATA_POLICY
 from foretrain.observation import Observation, RunInfo, RunRecord
 from foretrain.storage.attempts import put_together
 from foretrain.storage.reader import StudyReader
@@ -139,7 +140,9 @@ def _record(config: dict[str, Any], told: Any) -> None:
     run = str(config["run"])
     store = open_store(config["root"], config["study"])
     # From scratch: what an earlier try of this point left is not its past.
-    begun = store.begin(RunInfo(run=run, continues={"run": run, "step": 0}, started=time.time()))
+    conventions = {DATA_POLICY: config[DATA_POLICY]} if isinstance(config.get(DATA_POLICY), str) else {}
+    past = {"run": run, "step": 0}
+    begun = store.begin(RunInfo(run, conventions=conventions, continues=past, started=time.time()))
     for observation in observations:
         store.append(replace(observation, run=run, attempt=begun.attempt))
     store.finish("finished")

@@ -24,7 +24,8 @@ class Point:
         size: The knob of the model's size, such as a width; what it means is for `train` to say.
         data: Training examples, or whatever amount of data `train` takes.
         seed: Of weights and data order.
-        options: Anything else that JSON can hold, by name.
+        options: Anything else that JSON can hold, by name. `data_policy` names the rule that selects the
+            data: where `train` returns observations, runs of different rules are never fitted together.
 
     Raises:
         ValueError: If size or data is not positive and finite, the seed is no whole number, or an option
