@@ -75,6 +75,7 @@ class Revisited:
         sizes: Of the last recipe by parameters, on a sixteenth of the data; None where there are few.
         whole: Training examples in all.
         items: Test examples.
+        digits: Which digits these are.
     """
 
     errors: Mapping[tuple[float, int, str], tuple[float, ...]]
@@ -83,6 +84,7 @@ class Revisited:
     sizes: ErrorLaw | None
     whole: int
     items: int
+    digits: str
 
 
 def run(
@@ -114,6 +116,7 @@ def run(
         sizes=_law(on_a_sixteenth),
         whole=whole,
         items=len(test_labels),
+        digits="digits of " + ("scikit-learn, enlarged to 16x16" if path is None else Path(path).name),
     )
 
 
@@ -140,7 +143,7 @@ def _rungs(told: Revisited) -> list[tuple[str, tuple[float, ...]]]:
 def show(told: Revisited, console: Console) -> None:
     """The ladder, the laws and what they held, ten times the data, and the larger model."""
     whole, items = told.whole, told.items
-    table = Table(title=f"Test error on {items:,} digits after training on {whole:,}")
+    table = Table(title=f"Test error on {items:,} {told.digits}, after training on {whole:,}")
     for column in ("recipe", "mean error", "seeds", "luck of the test set", "less than 1989 (90 %)"):
         table.add_column(column, justify="right")
     base = told.errors.get((1, whole, FIRST), ())

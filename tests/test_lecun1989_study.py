@@ -120,6 +120,7 @@ def small(tmp_path_factory):
 def test_small_it_ends_in_errors_and_a_law_and_goes_on_where_it_was(small):
     folder, path, (outcome, told) = small
     assert outcome.complete and told.whole == 160 and told.items == 40
+    assert told.digits == "digits of zip.npz"
     assert [data for _, data, recipe in told.errors if recipe == "1989"] == [5, 10, 20, 40, 160]
     params = {o.counts.params for run in outcome.read().runs.values() for o in run.observations}
     assert params == {9760, 947, 2845, 35830} and told.params[1] == 9760
@@ -157,11 +158,13 @@ def test_what_it_says(small):
         ),
         whole=160,
         items=2007,
+        digits="digits of zip.npz",
     )
     shown = Console(record=True, width=600)
     with shown.capture() as text:
         lecun1989_study.show(told, shown)
     said = text.get()
+    assert "Test error on 2,007 digits of zip.npz, after training on 160" in said
     assert "5.00%" in said and "45% (" in said
     assert "came 5.00%: the interval holds it" in said and "ten times the data would give" in said
     assert "on 10 digits: errors 12.08% of 947, 8.68% of 2,845" in said  # .06 (9760 / N)^.3
