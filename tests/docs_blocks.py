@@ -69,6 +69,14 @@ def _block(page: Path, token: Token, before: Token | None) -> Block:
     )
 
 
+def inline_code(page: Path) -> Iterator[str]:
+    """What stands as code within the sentences and tables of a page."""
+    for token in MarkdownIt("commonmark").enable("table").parse(page.read_text("utf-8")):
+        for part in token.children or ():
+            if part.type == "code_inline":
+                yield part.content
+
+
 def commands(block: Block) -> Iterator[str]:
     """The commands of a block for a shell, as they stand there.
 

@@ -17,15 +17,16 @@ import re
 import shlex
 import sys
 from contextlib import redirect_stdout
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from docs_blocks import PAGES, ROOT, Block, blocks, commands
+from docs_blocks import PAGES, ROOT, Block, blocks, commands, inline_code
 from docs_given import FOLDERS, MY_PROJECT, NAMES
-from foretrain.cli import main
+from foretrain.cli import main, make_parser
 
 KNOWN = {"python", "bash", "console", "text", "json", "yaml"}
 
@@ -40,6 +41,9 @@ SMALLER = {
     },
     "docs/quickstart.md": {"max_epochs=2": "max_epochs=1", '("val_loss")': '("val_loss", fit=False)'},
     "docs/index.md": {'("val_loss")': '("val_loss", fit=False)'},  # README.md has the same, and fits
+    "docs/studies/rosenfeld2020.md": {
+        'cross_validate("rosenfeld", shares, error,': 'cross_validate("rosenfeld", shares, error, folds=3,'
+    },
     "docs/monitor.md": {'("val_loss")': '("val_loss", fit=False)'},
 }
 """What is replaced on a page before its code runs."""
@@ -154,6 +158,32 @@ def check_script(where: str, script: str, options: list[str]) -> None:
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
     assert {option for option in options if option.startswith("--")} <= known, where
+
+
+def test_commands_within_sentences_are_understood(capsys):
+    found = 0
+    for page in PAGES:
+        for code in inline_code(page):
+            words = shlex.split(code)
+            if words[:1] != ["foretrain"] or len(words) == 1:
+                continue
+            found += 1
+            # A name of a command alone, or with an option, is asked for its help; capitals stand for numbers.
+            words = ["1e9" if word in ("N", "D", "FLOPS", "ERROR") else word for word in words[1:]]
+            try:
+                make_parser().parse_args(words)
+            except SystemExit:
+                told = capsys.readouterr().err
+                bare = "the following arguments are required" in told or "expected one argument" in told
+                assert bare, f"{page.name}: `{code}`: {told}"
+                named = list(takewhile(lambda word: not word.startswith("--"), words))
+                with pytest.raises(SystemExit, match=r"^0$"):
+                    make_parser().parse_args([*named, "--help"])
+                told = capsys.readouterr().out
+                assert [w for w in words if w.startswith("--") and w not in told] == [], (
+                    f"{page.name}: `{code}`"
+                )
+    assert found >= 30
 
 
 def test_every_block_says_what_it_is():

@@ -19,6 +19,18 @@ exit codes: 0 all is well; 1 there was nothing to do it with, or something in th
 2 the command was not understood."""
 
 
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the command and its subcommands."""
+    parser = argparse.ArgumentParser(
+        prog="foretrain", description="Scaling laws of training runs.", epilog=EXIT_CODES
+    )
+    parser.add_argument("--version", action="version", version=f"foretrain {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for command in COMMANDS:
+        command.add_parser(commands)
+    return parser
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command.
 
@@ -29,14 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         0, or 1 where there was nothing to do it with or something is damaged, or 2 where what was asked for
         makes no sense.
     """
-    parser = argparse.ArgumentParser(
-        prog="foretrain", description="Scaling laws of training runs.", epilog=EXIT_CODES
-    )
-    parser.add_argument("--version", action="version", version=f"foretrain {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True)
-    for command in COMMANDS:
-        command.add_parser(commands)
-    args = parser.parse_args(argv)
+    args = make_parser().parse_args(argv)
     try:
         code = int(args.run(args))
         sys.stdout.flush()
