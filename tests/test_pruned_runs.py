@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from foretrain import analysis
 from foretrain.analysis import PRUNED_DOUBT, Question, analyze
 from foretrain.axes import Counts
 from foretrain.cli import main
@@ -15,6 +16,7 @@ from foretrain.decisions.study import study_points
 from foretrain.flags import FlagKind
 from foretrain.laws import LAWS
 from foretrain.lightning import ScalingLawMonitor
+from foretrain.reporting import comparison, survey
 from foretrain.reporting.comparison import joint_report
 from foretrain.reporting.overview import above_others
 from foretrain.reporting.points import run_curve
@@ -25,7 +27,7 @@ from foretrain.tensorboard.law_view import law_curves, law_view
 from foretrain.tensorboard.rows import entry
 from lightning_models import FLAVOURS, loader, make_module, make_trainer, only_run
 from test_analysis import SIZES, record
-from test_run_flags import HOUR, made
+from test_run_flags import HOUR, cut, made
 
 
 def masked(run, density, since=0):
@@ -77,6 +79,18 @@ def test_a_pruned_run_is_compared_with_none_and_that_is_said(family):
     curves = [run_curve(run, "val_loss", "samples")[0] for run in study.values()]
     assert set(joint_report(curves).runs) == set(family)
     assert not above_others(curves)
+
+
+@pytest.mark.parametrize("most", [250, 3])
+def test_a_pruned_run_is_told_of_as_if_it_were_alone(monkeypatch, most):
+    for module in (analysis, comparison, survey):
+        monkeypatch.setattr(module, "MAX_CURVES", most)
+    earlier = {f"run{k}": made(f"run{k}", start=2 * HOUR * k, seed=k) for k in range(5)}
+    now = cut(made("now", start=20 * HOUR, seed=9), 40)  # its rate falls: earlier runs tell what that does
+    half, whole = masked(now, 0.5), masked(now, 1.0)
+    assert analyze({**earlier, "now": half}, Question("now")) == analyze({"now": half}, Question("now"))
+    told, alone = (analyze(runs, Question("now")) for runs in ({**earlier, "now": whole}, {"now": whole}))
+    assert told.projections != alone.projections
 
 
 def test_of_thousands_of_runs_no_pruned_one_is_chosen(family):

@@ -96,7 +96,7 @@ def analyze(runs: Mapping[str, RunRecord], question: Question, shelf: Shelf | No
     if not own.points:
         status = FitStatus.TOO_FEW_POINTS
         return Report(**common, status=status.value, sentence=status.sentence)
-    nearest = chosen.nearest if chosen else [c.run for c in others]
+    nearest = chosen.nearest if chosen and not own.pruned else [c.run for c in others]
     told = analyze_run(
         record,
         own,
