@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from foretrain.compute import compute_burden
 from foretrain.downstream import MetricForecast, forecast_metric
 from foretrain.error_sources import PolicyCurve, compare_policies
 from foretrain.hestness.law import Estimate
@@ -91,6 +92,15 @@ def show_downstream(runs: Columns, told: dict[tuple[str, str], MetricForecast], 
 
 def _said(told: Estimate) -> str:
     return f"{told.median:.3f} ({told.lower:.3f} to {told.upper:.3f})"
+
+
+def show_burdens(runs: Columns, console: Console) -> None:
+    """The compute that half the error takes over all models."""
+    for tasks, name in METRICS.items():
+        burden = compute_burden(runs["flops_6ND"], runs[name])
+        console.print(f"Error of {tasks}: {burden.sentence}")
+    burden = compute_burden(runs["flops_6ND"], runs["loss_c4_val"])
+    console.print(f"Loss on C4: {burden.sentence}")
 
 
 def perceptrons() -> tuple[PolicyCurve, ...]:
@@ -177,6 +187,7 @@ def main() -> None:
     console = console if console.is_terminal else Console(width=140)
     runs = read(folder / "gadre2024" / "runs.csv")
     show_downstream(runs, downstream(runs), console)
+    show_burdens(runs, console)
     show_policies("Data selection: a perceptron taught by another", perceptrons(), console)
     show_policies("Data selection: zip-code digits", digits(folder / "usps" / "usps_uint8.npz"), console)
 

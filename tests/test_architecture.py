@@ -122,9 +122,9 @@ importers: axes conventions observation schedule storage.records storage.url_sto
     tensorboard.events
 cli: analysis axes compute conventions decisions families.repeated fitting flags foretrain frontier importers
     laws observation report reporting.comparison reporting.entering reporting.findings reporting.overview
-    reporting.points reporting.sentences resampling run_flags runs.course status storage.merging
-    storage.mirror storage.reader storage.record_file storage.records storage.urls store study study.file
-    study.job study.points tensorboard.summary
+    reporting.points reporting.sentences resampling run_flags runs.course status storage.attempts
+    storage.merging storage.mirror storage.reader storage.record_file storage.records storage.urls store study
+    study.file study.job study.points tensorboard.summary
 shards:
 hestness.law: inputs laws
 hestness.runs: frontier inputs laws observation
@@ -133,7 +133,7 @@ hestness: frontier hestness.law hestness.runs hestness.table inputs laws observa
 hestness.target: hestness hestness.law
 error_sources: hestness.law inputs laws status
 downstream: families.family forecasting.uncertainty hestness.law inputs laws projection status
-compute: conventions observation storage.attempts
+compute: conventions hestness.law inputs laws observation storage.attempts
 cross_validation: fitting inputs laws
 pruning: axes inputs laws observation
 timescale: fitting hestness.law inputs laws observation status

@@ -6,11 +6,13 @@ import random
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from foretrain.axes import Counts
 from foretrain.cli import main
-from foretrain.compute import compute_record, totals
+from foretrain.compute import compute_burden, compute_record, totals
 from foretrain.observation import Observation, RunInfo
 from foretrain.storage.reader import record_files
 from foretrain.storage.record_file import Recording
@@ -25,11 +27,12 @@ def record(root, run, steps, *, continues=None, params=100, state=None, metric="
     """What a process records that validates at these steps; its clock reads the steps."""
     store = ObservationStore(root / "foretrain", "study")
     rules = {"flops": "6 * params * tokens", "params": "trainable", **more.pop("rules", {})}
+    value = more.pop("value", 1.0)
     store.begin(RunInfo(run, "study", conventions=rules, continues=continues, **more))
     for at in steps:
         flops = None if step is None else at * step
         store.append(
-            Observation(run, metric, 1.0, Counts(at, at, params=params, flops=flops), time=float(at))
+            Observation(run, metric, value, Counts(at, at, params=params, flops=flops), time=float(at))
         )
     if state:
         store.finish(state)
@@ -213,3 +216,98 @@ def test_a_lightning_training_that_is_resumed(tmp_path):
     each = 6 * run.params * BATCH
     assert EVERY == 4 and (run.attempts, run.state) == (2, "finished")
     assert (run.kept, run.lost) == (40 * each, pytest.approx((12 - 7) * each))
+
+
+# The compute burden
+
+
+def models(n=60, slope=-0.082, noise=0.05, seed=0):
+    rng = np.random.default_rng(seed)
+    x = rng.uniform(8, 12, n)
+    return 10**x, 10 ** (-0.629 + slope * (x - 9) + rng.normal(0, noise, n))
+
+
+def test_the_burden_is_the_regression_of_the_logarithms():
+    compute, error = models()
+    told = compute_burden(compute, error)
+    line = stats.linregress(np.log10(compute), np.log10(error))
+    half = stats.t.ppf(0.95, 58) * line.stderr
+    assert told.exponent.median == pytest.approx(-1 / line.slope)
+    ends = (-1 / (line.slope - half), -1 / (line.slope + half))
+    assert (told.exponent.lower, told.exponent.upper) == pytest.approx(ends)
+    assert told.halving.median == pytest.approx(2**told.exponent.median)
+    assert (told.r_squared, told.models) == (pytest.approx(line.rvalue**2), 60)
+    at = 10 ** ((np.log10(0.1) - line.intercept) / line.slope)
+    assert told.compute_for(0.1).median == pytest.approx(at, rel=0.1)
+    assert f"Half the error takes {told.halving.median:.3g} times" in told.sentence
+    assert "not what more compute would do for one recipe" in told.sentence
+
+
+def test_the_compute_for_an_error_is_held_as_often_as_is_said():
+    held = 0
+    for seed in range(200):
+        told = compute_burden(*models(n=20, seed=seed)).compute_for(0.1)
+        held += told.lower < 10 ** (9 + (np.log10(0.1) + 0.629) / -0.082) < told.upper
+    assert 0.85 < held / 200 < 0.95
+
+
+def test_the_published_burden_of_imagenet():
+    """Slope -.082 and R2 .712 over as many models as its interval tells give the interval published."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=80)
+    x -= x.mean()
+    off = rng.normal(size=80)
+    off -= off.mean() + x * (off @ x) / (x @ x)
+    off *= np.sqrt((1 - 0.712) / 0.712 * 0.082**2 * (x @ x) / (off @ off))
+    told = compute_burden(10 ** (9 + x), 10 ** (-0.629 - 0.082 * x + off), level=0.95)
+    assert told.r_squared == pytest.approx(0.712)
+    assert told.exponent.median == pytest.approx(12.1, abs=0.15)
+    assert (told.exponent.lower, told.exponent.upper) == pytest.approx((10.6, 14.1), abs=0.25)
+    assert 2**12.1 == pytest.approx(4400, rel=0.01)
+
+
+def test_an_error_that_does_not_fall_has_no_burden():
+    compute, error = models(slope=0.0, noise=0.3, seed=1)
+    told = compute_burden(compute, error)
+    assert told.exponent.upper == told.halving.upper == float("inf")
+    rising = compute_burden(compute, compute**0.1)
+    assert "does not fall with compute over 60 models" in rising.sentence
+    assert rising.compute_for(1e-3).lower == float("inf")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: compute_burden([1, 2, 3], [1] * 3),
+            "at least 4 models with different.* got 3 with 3",
+        ),
+        (lambda: compute_burden([2] * 5, [1] * 5), "got 5 with 1 amounts of it"),
+        (
+            lambda: compute_burden([1, 2, 3, 0], [1] * 4),
+            "`compute` to hold positive.* got 0.0",
+        ),
+        (lambda: compute_burden([1, 2, 3, 4], [1] * 4, level=90), "`level` between 0 and 1, got 90"),
+        (
+            lambda: compute_burden(*models()).compute_for(0),
+            "`error` to hold positive.* got 0.0",
+        ),
+    ],
+)
+def test_a_burden_that_makes_no_sense_is_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_the_command_tells_the_burden_of_a_study(tmp_path, capsys):
+    for place, (flops, error) in enumerate([(1e9, 0.31), (1e10, 0.25), (1e11, 0.205), (1e12, 0.171)]):
+        record(tmp_path, f"r{place}", [1], step=flops, value=error, state="finished")
+    record(tmp_path, "bad", [1], step=1e9, value=9.0, state="failed")
+    assert main(["store", "compute", str(tmp_path), "--burden", "val_loss", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])["burden"]
+    line = stats.linregress([9, 10, 11, 12], np.log10([0.31, 0.25, 0.205, 0.171]))
+    assert told["halving"]["median"] == pytest.approx(2 ** (-1 / line.slope))
+    assert main(["store", "compute", str(tmp_path), "--burden", "val_loss"]) == 0
+    assert "This is a cross-section" in capsys.readouterr().out
+    assert main(["store", "compute", str(tmp_path), "--burden", "val_acc"]) == 1
+    assert "No compute burden of 'val_acc' over 0 finished runs" in capsys.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import asdict
@@ -13,7 +14,15 @@ from typing import Any
 
 from foretrain.cli.output import CommandError, console, table, visible, warn
 from foretrain.cli.roots import add_source, study_folders
-from foretrain.compute import RunCompute, Totals, compute_record, totals
+from foretrain.compute import (
+    ComputeBurden,
+    RunCompute,
+    Totals,
+    compute_burden,
+    compute_record,
+    totals,
+)
+from foretrain.storage.attempts import Attempt, put_together
 from foretrain.storage.reader import record_files
 from foretrain.storage.record_file import Recording
 from foretrain.storage.urls import without_secrets
@@ -36,6 +45,11 @@ def add_parser(commands: Any) -> None:
         help='runs that are summed up together, such as "wide-*"; may be repeated; default: by how they '
         "were counted",
     )
+    parser.add_argument(
+        "--burden",
+        metavar="METRIC",
+        help="say how much more compute half of this error takes over the finished runs",
+    )
     parser.add_argument("--json", action="store_true", help="one run a line and one line of sums, as JSON")
     parser.set_defaults(run=run)
 
@@ -45,14 +59,16 @@ def run(args: argparse.Namespace) -> int:
     found = missing = 0
     with study_folders(args.log_dir) as folders:
         for folder in folders:
-            runs, damaged = _read(folder)
+            attempts, damaged = _read(folder)
+            runs = compute_record(attempts)
             if not runs:
                 continue
             found += 1
             unknown = sum(one.kept is None for one in runs)
             missing += damaged + unknown
             tell = _tell_json if args.json else _tell
-            tell(runs, _recipes(runs, args.recipe))
+            burden = None if args.burden is None else _burden(attempts, args.burden)
+            tell(runs, _recipes(runs, args.recipe), burden)
             if damaged:
                 warn(
                     f"{runs[0].study}: {damaged} damaged lines were passed over, so the sums may miss FLOPs."
@@ -64,16 +80,33 @@ def run(args: argparse.Namespace) -> int:
     return 1 if missing else 0
 
 
-def _read(folder: Path) -> tuple[tuple[RunCompute, ...], int]:
-    """The runs of a study, every line checked, and how many lines were damaged."""
-    attempts, damaged = [], 0
+def _read(folder: Path) -> tuple[list[Attempt], int]:
+    """What was recorded of a study, every line checked, and how many lines were damaged."""
+    attempts: list[Attempt] = []
+    damaged = 0
     for _, files in sorted(record_files(folder).items()):
         recording = Recording()
         recording.update(files)
         damaged += sum(recording.skipped.values())
         attempt = recording.read()
         attempts += [] if attempt is None else [attempt]
-    return compute_record(attempts), damaged
+    return attempts, damaged
+
+
+def _burden(attempts: Sequence[Attempt], metric: str) -> ComputeBurden:
+    """The compute burden over the finished runs' last values.
+
+    Raises:
+        CommandError: If there are too few.
+    """
+    newest = [run.newest(metric) for run in put_together(attempts).values() if run.state == "finished"]
+    known = [(o.counts.flops, o.value) for o in newest if o is not None and o.counts.flops]
+    known = [(flops, value) for flops, value in known if 0 < value < math.inf]
+    try:
+        return compute_burden([flops for flops, _ in known], [value for _, value in known])
+    except ValueError as error:
+        told = f"No compute burden of {metric!r} over {len(known)} finished runs: {error}"
+        raise CommandError(told) from None
 
 
 def _recipes(runs: Sequence[RunCompute], patterns: Sequence[str]) -> Callable[[RunCompute], str]:
@@ -89,21 +122,29 @@ def _recipes(runs: Sequence[RunCompute], patterns: Sequence[str]) -> Callable[[R
     return counted
 
 
-def _tell_json(runs: Sequence[RunCompute], recipe: Callable[[RunCompute], str]) -> None:
+def _tell_json(
+    runs: Sequence[RunCompute], recipe: Callable[[RunCompute], str], burden: ComputeBurden | None
+) -> None:
     for one in runs:
         row = {**asdict(one), "counted": dict(one.counted), "recipe": recipe(one), "spent": one.spent}
         print(json.dumps(row))
-    sums = {
+    sums: dict[str, Any] = {
         "study": runs[0].study,
         "total": asdict(_total(runs)),
         "sizes": [{"params": size, **asdict(one)} for size, one in _by_size(runs).items()],
         "recipes": [{"recipe": name, **asdict(one)} for name, one in totals(runs, recipe).items()],
         "rules": [{"rule": name, **asdict(one)} for name, one in totals(runs, lambda r: r.rule).items()],
     }
+    if burden is not None:
+        numbers = {"exponent": asdict(burden.exponent), "halving": asdict(burden.halving)}
+        told = {name: {key: _finite(at) for key, at in ends.items()} for name, ends in numbers.items()}
+        sums["burden"] = {**told, "models": burden.models, "sentence": burden.sentence}
     print(json.dumps(sums))
 
 
-def _tell(runs: Sequence[RunCompute], recipe: Callable[[RunCompute], str]) -> None:
+def _tell(
+    runs: Sequence[RunCompute], recipe: Callable[[RunCompute], str], burden: ComputeBurden | None
+) -> None:
     screen = console()
     columns = ("run", "state", "parameters", "processes", "FLOPs", "of them lost", "inherited")
     if len(runs) <= MAX_RUNS:
@@ -132,6 +173,8 @@ def _tell(runs: Sequence[RunCompute], recipe: Callable[[RunCompute], str]) -> No
             longest=2_000,
         )
     )
+    if burden is not None:
+        screen.print(visible(burden.sentence, longest=2_000))
     rules = Counter(one.rule for one in runs if one.kept is not None)
     if len(rules) > 1:
         told = "; ".join(f"{rule}: {times} runs" for rule, times in rules.most_common())
@@ -165,3 +208,7 @@ def _size(params: int | None) -> str:
 
 def _flops(flops: float) -> str:
     return "0" if not flops else f"{flops:.3g}"
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
