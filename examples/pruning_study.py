@@ -197,8 +197,11 @@ def show(told: PrunedFamily, console: Console) -> None:
     table = Table(title="Predicted error over measured, less one")
     for column in ("", "points", "mean", "standard deviation"):
         table.add_column(column, justify="right")
-    rows = [("a law for each network", own), ("one law for all", joint)]
-    rows += [("one law, of the other networks", others)]
+    rows = [
+        ("a law for each network", own),
+        ("one law for all", joint),
+        ("one law, of the other networks", others),
+    ]
     if risen.any():
         rows.append((f"the same, errors above {RISEN:g} times the unpruned", others[risen]))
     if told.wider is not None:
@@ -213,6 +216,11 @@ def show(told: PrunedFamily, console: Console) -> None:
         f"{law.p:.3g}, phi = {law.phi:.2f} ({min(phi):.2f} to {max(phi):.2f} as a network is left out), "
         f"psi = {law.psi:.2f} ({min(psi):.2f} to {max(psi):.2f})."
     )
+    gammas = dict[int, list[float]]()
+    for cell, single in told.single.items():
+        gammas.setdefault(cell[1], []).append(single.parameters["gamma"])
+    ranges = ", ".join(f"{min(of):.2f} to {max(of):.2f} of width {width}" for width, of in gammas.items())
+    console.print(f"In the laws of single networks gamma is {ranges}.")
     if np.isfinite(told.luck):
         by_luck = told.luck / told.seeds**0.5
         rest = max(others.std() ** 2 - by_luck**2, 0.0) ** 0.5

@@ -143,6 +143,8 @@ def test_what_it_says_and_draws(small, tmp_path):
     said = text.get()
     own = np.concatenate([told.deviations(cell)[0] for cell in told.curves])
     assert f"{own.mean():+.1%}" in said and f"{own.std():.1%}" in said and f"{told.judged.std:.1%}" in said
+    steep = [told.single[1, 8, data].parameters["gamma"] for data in (128, 256)]
+    assert f"{min(steep):.2f} to {max(steep):.2f} of width 8." in said
     assert "Seeds differ" not in said, "there is one"
     with shown.capture() as text:
         pruning_study.show(replace(told, luck=0.08, seeds=4), shown)
