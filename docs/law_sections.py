@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from mkdocs.structure.files import File
 
 from foretrain.laws import LAWS, Law
+from foretrain.laws.scheduled import MultiPowerLaw
 
 SCHEMES = {"light": ("#1f2430", "#3f51b5", "#8a93a6"), "dark": ("#d5d9e2", "#9fb0ff", "#808a9f")}
 """Colours of text, of the law and of its variants, in Material's two schemes; no colour twice in one."""
@@ -65,6 +69,9 @@ EXAMPLES = {
     "model_growth": Example((100.0, 0.68), 1e3, 1e7, "beta_p", (0.5, 1.0)),
     "annealing": Example((2.6, 0.6, 0.13, 0.45), 0.5, 50.0, "h", (1.0, 0.7, 0.4, 0.1)),
 }
+STYLES = ("--", ":", "-.", "-")
+MULTI_POWER = np.array([2.6514477, 0.60115152, 0.45295811, 437.9464276, 2.13245612, 0.59785199, 0.65523644])
+"""L0, A, alpha, B, C, beta and gamma of the multi-power law as published for 100M parameters."""
 AT = {"N": 1e8}
 """Where an axis stands that is neither drawn along nor varied."""
 
@@ -75,8 +82,8 @@ def on_files(files: Any, config: Any) -> Any:
         raise ValueError(
             f"Expected an example in docs/law_sections.py for every law, got none for {missing}."
         )
-    for name in LAWS:
-        picture = draw(LAWS[name], EXAMPLES[name])
+    pictures = {name: draw(LAWS[name], EXAMPLES[name]) for name in LAWS} | {"scheduled": draw_schedules()}
+    for name, picture in pictures.items():
         for scheme, colours in SCHEMES.items():
             for drawn, shown in zip(SCHEMES["light"], colours, strict=True):
                 picture = picture.replace(drawn, shown)
@@ -95,20 +102,31 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 def added(section: str) -> str:
     """What the site adds to a section; nothing where it is not a law's."""
     name = section.partition("\n")[0].removeprefix("## ").strip()
+    if name == "Annealing laws":
+        return shown(
+            "scheduled",
+            "The multi-power law with its authors' constants of 100M parameters (Luo et al. 2025)",
+        )
     if name not in LAWS:
         return ""
     law = LAWS[name]
     rows = "\n".join(
         f"| `{p.name}` | {p.meaning} | {p.unit} | {bounds(p.lower, p.upper)} |" for p in law.parameters
     )
-    axes = "; ".join(f"`{a.name}` is {a.meaning}, in {a.unit}" for a in law.axes)
-    pictures = "\n".join(
-        f"![{name}: {caption(law)}](pictures/{name}-{scheme}.svg#only-{scheme})" for scheme in SCHEMES
+    axes = "; ".join(
+        f"`{a.name}` is {a.meaning}, {'without a unit' if a.unit == 'none' else f'in {a.unit}'}"
+        for a in law.axes
     )
     return (
         f"\n{axes}. {rising(law)}\n\n| parameter | meaning | unit | bounds |\n|---|---|---|---|\n{rows}\n\n"
-        f"{pictures}\n\n*{caption(law)}.*{{ .caption }}\n\nSource: {law.source}.\n\n"
+        f"{shown(name, caption(law))}Source: {law.source}.\n\n"
     )
+
+
+def shown(name: str, told: str) -> str:
+    """A picture in both schemes, and what it shows."""
+    pictures = "\n".join(f"![{name}](pictures/{name}-{scheme}.svg#only-{scheme})" for scheme in SCHEMES)
+    return f"\n{pictures}\n\n*{told}.*{{ .caption }}\n\n"
 
 
 def bounds(lower: float, upper: float) -> str:
@@ -144,33 +162,60 @@ def caption(law: Law) -> str:
 
 
 def draw(law: Law, example: Example) -> str:
-    """The law on log axes, as SVG, in the colours of the light scheme."""
-    text, strong, faint = SCHEMES["light"]
+    """A law on log axes, as SVG, in the colours of the light scheme."""
+    _, strong, faint = SCHEMES["light"]
     names, axes = [p.name for p in law.parameters], [axis.name for axis in law.axes]
     along = "S" if "S" in axes else "D" if "D" in axes else axes[0]
     x = np.geomspace(example.low, example.high, 240)
-    lines = []
-    for value in example.values:
-        theta = np.array(example.theta)
-        held = AT | {example.vary: value}
-        if example.vary in names:
-            theta[names.index(example.vary)] = value
-        places = np.stack([x if axis == along else np.full_like(x, held.get(axis, 1.0)) for axis in axes])
-        if "U" in axes:
-            places[axes.index("U")] = np.minimum(x, value)  # before the first repeat all data are distinct
-        lines.append((law.value(places, theta), f"{example.vary} = {value:g}"))
-    style = {"svg.fonttype": "none", "svg.hashsalt": law.name, "font.size": 9, "text.color": text}
-    with rc_context(style | {"axes.edgecolor": faint, "axes.labelcolor": text}):
-        figure = Figure(figsize=(5.6, 2.9), layout="constrained", facecolor="none")
-        axis = figure.add_subplot(facecolor="none", xscale="log", yscale="log")
+    with canvas(f"{along}: {law.axes[axes.index(along)].meaning}", "log") as (axis, out):
         if example.vary in names:
             axis.plot(x, law.value(x[None], np.array(example.theta)), color=strong, lw=2.4)
-        for style, (y, label) in zip(("--", ":", "-.", "-"), lines, strict=False):
-            axis.plot(x, y, style, color=faint if example.vary in names else strong, lw=1.4, label=label)
+        for style, value in zip(STYLES, example.values, strict=False):
+            theta = np.array(example.theta)
+            held = AT | {example.vary: value}
+            if example.vary in names:
+                theta[names.index(example.vary)] = value
+            places = np.stack([x if one == along else np.full_like(x, held.get(one, 1.0)) for one in axes])
+            if "U" in axes:
+                places[axes.index("U")] = np.minimum(
+                    x, value
+                )  # before the first repeat all data are distinct
+            colour = faint if example.vary in names else strong
+            axis.plot(
+                x, law.value(places, theta), style, color=colour, lw=1.4, label=f"{example.vary} = {value:g}"
+            )
+    return out.getvalue()
+
+
+def draw_schedules() -> str:
+    """The multi-power law under three schedules of one length, as SVG."""
+    step = np.arange(1, 24_001)
+    peak, low, at = 3e-4, 3e-5, np.arange(200, 24_001, 100)
+    schedules = {
+        "constant": np.full(step.size, peak),
+        "cosine": low + (peak - low) * (1 + np.cos(np.pi * step / step.size)) / 2,
+        "stable, then decay": np.where(step < 20_000, peak, peak * (low / peak) ** ((step - 20_000) / 4000)),
+    }
+    with canvas("optimizer steps", "linear") as (axis, out):
+        for style, (name, rates) in zip(STYLES, schedules.items(), strict=False):
+            loss = MultiPowerLaw().loss(rates, at, MULTI_POWER)
+            axis.plot(at, loss, style, color=SCHEMES["light"][1], lw=1.4, label=name)
+        axis.set_ylim(2.7, 3.4)
+    return out.getvalue()
+
+
+@contextmanager
+def canvas(label: str, scale: str) -> Iterator[tuple[Axes, io.StringIO]]:
+    """An axis to draw on; its SVG, with a legend, is in the buffer afterwards."""
+    text, _, faint = SCHEMES["light"]
+    style = {"svg.fonttype": "none", "svg.hashsalt": "foretrain", "font.size": 9, "text.color": text}
+    out = io.StringIO()
+    with rc_context(style | {"axes.edgecolor": faint, "axes.labelcolor": text}):
+        figure = Figure(figsize=(5.6, 2.9), layout="constrained", facecolor="none")
+        axis = figure.add_subplot(facecolor="none", xscale=scale, yscale=scale)
+        yield axis, out
         axis.legend(frameon=False, loc="best", fontsize=8)
-        axis.set_xlabel(f"{along}: {law.axes[axes.index(along)].meaning}")
+        axis.set_xlabel(label)
         axis.tick_params(which="both", colors=faint, labelcolor=text)
         axis.spines[["top", "right"]].set_visible(False)
-        out = io.StringIO()
         FigureCanvasSVG(figure).print_svg(out, metadata={"Date": None})
-    return out.getvalue()

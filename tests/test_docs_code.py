@@ -220,3 +220,17 @@ def test_every_page_is_in_the_navigation():
     nav = (ROOT / "mkdocs.yml").read_text()
     pages = [page.relative_to(ROOT / "docs").as_posix() for page in PAGES if page.name != "README.md"]
     assert [page for page in pages if not re.search(rf"[ :]{re.escape(page)}$", nav, re.M)] == []
+
+
+def test_the_reference_has_every_public_name():
+    """Of packages that say what is public, by `__all__` or `import X as X`; constants are in sentences."""
+    pages = "".join(page.read_text() for page in (ROOT / "docs" / "reference").glob("*.md"))
+    told = {name.rpartition(".")[2] for name in re.findall(r"^::: (\S+)", pages, re.M)}
+    missing = []
+    for init in sorted((ROOT / "src" / "foretrain").rglob("__init__.py")):
+        text = init.read_text()
+        public = set(re.findall(r"import (\w+) as \1\b", text))
+        if listed := re.search(r"^__all__ = \[(.*?)\]", text, re.M | re.S):
+            public |= set(re.findall(r'"(\w+)"', listed[1]))
+        missing += [f"{init.parent.name}.{name}" for name in public - told if not name.strip("_").isupper()]
+    assert sorted(missing) == ["foretrain.__version__"]
