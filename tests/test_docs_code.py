@@ -1,4 +1,4 @@
-"""Every block of code in README.md and docs/ is run, and every command in them is.
+"""Every block of code in README.md, docs/ and docstrings is run, and every command in them is.
 
 The blocks of a page run in order, in one namespace, in a folder of their own that holds what a reader has
 (`docs_given`). A block with a title is a file that the page has its reader write. What would take long is
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ast
 import doctest
+import importlib
 import io
 import json
 import re
@@ -234,3 +235,17 @@ def test_the_reference_has_every_public_name():
             public |= set(re.findall(r'"(\w+)"', listed[1]))
         missing += [f"{init.parent.name}.{name}" for name in public - told if not name.strip("_").isupper()]
     assert sorted(missing) == ["foretrain.__version__"]
+
+
+SHOWN = [path for path in sorted((ROOT / "src").rglob("*.py")) if ">>> " in path.read_text()]
+
+
+@pytest.mark.parametrize(
+    "path", SHOWN, ids=[str(path.relative_to(ROOT / "src" / "foretrain")) for path in SHOWN]
+)
+def test_the_examples_of_docstrings_do_what_they_say(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name = ".".join(path.relative_to(ROOT / "src").with_suffix("").parts).removesuffix(".__init__")
+    found = doctest.testmod(importlib.import_module(name))
+    assert found.attempted
+    assert found.failed == 0
