@@ -3,8 +3,9 @@
     python examples/neighbours_study.py --data FOLDER
 
 FOLDER holds `gadre2024/runs.csv`: the runs of Gadre et al. 2024 with their losses and downstream errors
-(github.com/mlfoundations/scaling), and `usps/usps_uint8.npz`: the zip-code digits. Only small linear and
-kernel classifiers are trained, by scikit-learn; it takes about a minute.
+(github.com/mlfoundations/scaling); `alabdulmohsin2022/learning_curves.csv`, the curves of Alabdulmohsin et
+al. 2022 (google-research, revisiting_neural_scaling_laws); and `usps/usps_uint8.npz`, the zip-code digits.
+Only small linear and kernel classifiers are trained, by scikit-learn; it takes about a minute.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from foretrain.compute import compute_burden
-from foretrain.downstream import MetricForecast, forecast_metric
+from foretrain.downstream import MetricForecast, TaskLaws, fit_task_laws, forecast_metric
 from foretrain.error_sources import PolicyCurve, compare_policies
 from foretrain.hestness.law import Estimate
 
@@ -41,6 +42,9 @@ AMOUNTS = (2, 2.5, 3, 4, 5, 6, 7, 8)
 SHARDS = (125, 250, 500, 700, 1000, 1400, 2000, 2800, 4000)
 PROBE, COUNTED = 1000, 3000
 """Digits of the model that tells how hard the others are, and digits that errors are counted on."""
+
+PART, PLACES = 10.0, 8
+"""Tasks are compared over the last decade of their data, at so many places."""
 
 Columns = dict[str, NDArray[np.float64]]
 
@@ -101,6 +105,49 @@ def show_burdens(runs: Columns, console: Console) -> None:
         console.print(f"Error of {tasks}: {burden.sentence}")
     burden = compute_burden(runs["flops_6ND"], runs["loss_c4_val"])
     console.print(f"Loss on C4: {burden.sentence}")
+
+
+def read_tasks(path: Path) -> dict[str, dict[str, NDArray[np.float64]]]:
+    """Examples seen and few-shot error by encoder and task, each of shape (2, points)."""
+    found: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            if row["domain"] == "IC":
+                points = found.setdefault(row["model"], {}).setdefault(row["task"], [])
+                points.append((float(row["seen"]), float(row["loss"])))
+    return {
+        model: {task: np.array(sorted(points)).T for task, points in sorted(tasks.items())}
+        for model, tasks in found.items()
+    }
+
+
+def task_laws(tasks: dict[str, NDArray[np.float64]]) -> tuple[float, float, TaskLaws]:
+    """The law of each task of one encoder over the last part that all were measured in, and that part."""
+    last = min(points[0, -1] for points in tasks.values())
+    data = np.geomspace(last / PART, last, PLACES)
+    errors = [np.exp(np.interp(np.log(data), *np.log(points))) for points in tasks.values()]
+    return data[0], last, fit_task_laws(data, errors, list(tasks))
+
+
+def show_tasks(encoders: dict[str, dict[str, NDArray[np.float64]]], console: Console) -> None:
+    """The exponents of each encoder's tasks, and whether one serves all."""
+    table = Table(title="Few-shot tasks of one encoder: error by labelled images seen")
+    for column in ("encoder", "images", "exponents", "one exponent (90 %)", "p", "misfit: one", "own"):
+        table.add_column(column, justify="right")
+    for encoder, tasks in encoders.items():
+        first, last, laws = task_laws(tasks)
+        shared = laws.shared
+        table.add_row(
+            encoder,
+            f"{first:.1e} to {last:.1e}",
+            ", ".join(
+                f"{task} {one.median:.2f}" for task, one in zip(laws.tasks, laws.exponents, strict=True)
+            ),
+            f"{shared.median:.2f} ({shared.lower:.2f} to {shared.upper:.2f})",
+            f"{laws.p_same:.0e}",
+            *(f"{100 * misfit:.1f} %" for misfit in (laws.misfit, laws.misfit_own)),
+        )
+    console.print(table)
 
 
 def perceptrons() -> tuple[PolicyCurve, ...]:
@@ -188,6 +235,7 @@ def main() -> None:
     runs = read(folder / "gadre2024" / "runs.csv")
     show_downstream(runs, downstream(runs), console)
     show_burdens(runs, console)
+    show_tasks(read_tasks(folder / "alabdulmohsin2022" / "learning_curves.csv"), console)
     show_policies("Data selection: a perceptron taught by another", perceptrons(), console)
     show_policies("Data selection: zip-code digits", digits(folder / "usps" / "usps_uint8.npz"), console)
 

@@ -77,7 +77,7 @@ def test_accuracy_and_error_are_one_thing_and_percents_as_good_as_fractions():
 
 def test_lower_losses_are_held_as_often_as_is_said():
     held = []
-    for seed in range(8):
+    for seed in range(6):
         rng = np.random.default_rng(100 + seed)
         truth = {"slope": rng.uniform(2, 6), "middle": rng.uniform(1.4, 2.4), "best": rng.uniform(0.7, 1)}
         link = fit_link(*models(0.01, n=20, seed=seed, low=1.8, **truth), chance=0.25)
