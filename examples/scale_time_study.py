@@ -41,12 +41,13 @@ from foretrain.timescale import (
     predict_larger,
 )
 from foretrain.timescale.equivalence import PUBLISHED
+from scale_time_net import Trainer, network
 from study_command import run_command
 
 STUDY = "scale-time"
 WIDTHS = (1, 2, 5, 10, 14, 20, 30, 50, 70, 100)
 SMALL_WIDTHS = (5, 10, 20, 50)
-SEEDS = (0, 1)
+SEEDS = (0, 1, 2)
 RATES = {"SGD": 0.5, "Adam": 1e-3}
 STEPS, EVALUATIONS, BATCH = 40_000, 60, 32
 HELD_OUT = 360
@@ -73,23 +74,18 @@ def train(config: dict[str, Any]) -> list[Observation]:
     torch.set_num_threads(1)  # two runs side by side on two cores; and the same sums on every machine
     pixels, targets, test, truth = read_digits()
     torch.manual_seed(config["seed"])
-    width = config["size"]
-    model = nn.Sequential(
-        *(nn.Linear(64, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 10))
-    )
+    model = network(pixels.shape[1], config["size"], targets.shape[1])
     params = sum(p.numel() for p in model.parameters())
     rate = RATES[config["optimizer"]]
-    optimizer = getattr(torch.optim, config["optimizer"])(model.parameters(), lr=rate)
+    trainer = Trainer(model, adam=config["optimizer"] == "Adam")
+    x, y = pixels.numpy(), targets.numpy()
     due = set(np.geomspace(1, config["steps"], EVALUATIONS).round().astype(int).tolist())
-    told, order = [], torch.empty(0, dtype=torch.long)
+    told, order = [], np.empty(0, dtype=np.int64)
     for step in range(1, config["steps"] + 1):
-        if order.numel() < BATCH:
-            order = torch.randperm(pixels.shape[0])
+        if order.size < BATCH:
+            order = torch.randperm(len(x)).numpy()
         batch, order = order[:BATCH], order[BATCH:]
-        loss = nn.functional.mse_loss(model(pixels[batch]), targets[batch])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        trainer.learn(x[batch], y[batch], rate)
         if step in due:
             with torch.no_grad():
                 error = float(nn.functional.mse_loss(model(test), truth))

@@ -1,16 +1,39 @@
 """The study of scale-time equivalence, small."""
 
+import copy
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
 
 pytest.importorskip("sklearn", reason="scikit-learn is not installed: pip install scikit-learn")
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
 import scale_time_study
 from foretrain.timescale import TimeCurve, measure_equivalence
+from scale_time_net import Trainer, network
+
+
+@pytest.mark.parametrize("width", [1, 7])
+@pytest.mark.parametrize("optimizer", ["SGD", "Adam"])
+def test_a_step_is_that_of_torch(width, optimizer):
+    torch.manual_seed(0)
+    model = network(6, width, 3)
+    ours = copy.deepcopy(model)
+    trainer = Trainer(ours, adam=optimizer == "Adam")
+    steps = getattr(torch.optim, optimizer)(model.parameters(), lr=0.1)
+    for _ in range(4):
+        x, y = torch.randn(5, 6), torch.randn(5, 3)
+        before = [p.detach().clone() for p in ours.parameters()]
+        trainer.learn(x.numpy(), y.numpy(), 0.1)
+        loss = torch.nn.functional.mse_loss(model(x), y)
+        steps.zero_grad()
+        loss.backward()
+        steps.step()
+        for mine, reference, old in zip(ours.parameters(), model.parameters(), before, strict=True):
+            assert not torch.equal(mine, old) and torch.allclose(mine, reference, atol=1e-5)
 
 
 @pytest.fixture(scope="module")
