@@ -16,7 +16,8 @@ foretrain: decisions fitting flagging flags frontier laws projection regions res
 axes:
 laws:
 flags:
-flagging: flags inputs laws runs.annealing
+flagging: conventions families.family families.model flags forecasting.uncertainty inputs laws observation
+    runs.annealing status
 conventions:
 knots:
 schedule: knots
@@ -68,7 +69,7 @@ reporting.history: axes observation reporting.findings reporting.points
 reporting.repeats: axes families.repeated forecasting.uncertainty laws observation reporting.findings
 runs.course: axes laws observation reporting.points runs.annealing runs.curve schedule
 reporting.survey: conventions laws observation reporting.comparison
-run_flags: conventions flagging flags observation runs.annealing schedule
+run_flags: flagging flags observation runs.annealing schedule
 reporting.earlier: observation report reporting.comparison reporting.points reporting.survey run_flags
     runs.course
 runs.forecaster: families.model forecasting.doubts forecasting.uncertainty laws projection runs.annealing

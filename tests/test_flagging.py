@@ -8,6 +8,7 @@ from scipy.signal import lfilter
 from scipy.stats import t as student
 
 import foretrain
+from foretrain.flagging.family import Curve
 from foretrain.flagging.origins import HALF, STAYS, WHOLE, Origins
 from foretrain.flagging.replay import Replay
 from foretrain.flagging.tracker import State, Tracker, first_noise
@@ -206,7 +207,7 @@ def test_a_library_of_one_says_nothing_and_runs_that_end_earlier_are_left_out():
 
 def test_the_cost_does_not_grow_with_the_run():
     sizes = []
-    replay = Replay(RatePath.of(np.ones(3000)), 1.0, [], 0.01)
+    replay = Replay(Curve(RatePath.of(np.ones(3000)), np.array([]), np.array([]), 1.0), [], 0.01)
     y = healthy(0, step=np.arange(1, 3001))
     for k in range(3000):
         replay.update(k + 1, float(y[k]), np.array([np.log(k + 1.0), 0, 0, 0]))

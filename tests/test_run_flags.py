@@ -8,10 +8,11 @@ import pytest
 
 import foretrain
 from foretrain.analysis import Question, analyze
+from foretrain.flagging.earlier import earlier_runs
 from foretrain.flagging.replay import Replay
 from foretrain.flags import Flag, FlagKind, Severity
 from foretrain.observation import Plan, RunInfo, ScheduleUpdate
-from foretrain.run_flags import MOST_POINTS, FlagBook, earlier_runs, validations
+from foretrain.run_flags import MOST_POINTS, FlagBook, validations
 from foretrain.schedule import Schedule
 from foretrain.store import ObservationStore, StudyReader
 from test_run_analysis import TOTAL, cosine, record

@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
 
-from foretrain.conventions import signature
-from foretrain.flagging.family import Curve
+from foretrain.flagging.earlier import FEWEST, data_per_step, earlier_runs, kept, params_of
+from foretrain.flagging.family import Curve, same_size
 from foretrain.flagging.replay import Replay, places_of
+from foretrain.flagging.sizes import MOST_RUNS, MOST_SIZES
 from foretrain.flags import Flag
-from foretrain.observation import Observation, RunRecord
+from foretrain.observation import RunRecord
 from foretrain.runs.annealing import RatePath
 from foretrain.schedule import Schedule
 
@@ -27,11 +27,9 @@ MOST_EARLIER = 16
 MOST_POINTS = 128
 """Validations of an earlier run that are compared with; of more so many are taken, evenly over the run."""
 
-FEWEST = 8
-"""Validations of an earlier run, at least."""
-
-ALIKE_DATA = 1.1
-"""Runs whose data for each step differ by more than this factor are not of one recipe."""
+ALIKE_SIZES = 8.0
+"""Runs of other sizes may tell where their data for each step differ by no more than this factor: larger
+models often take larger batches."""
 
 LONGEST = 5_000_000
 """Learning rates of longer runs are taken as unknown: every one is held."""
@@ -69,7 +67,9 @@ class FlagBook:
         held = self._replayed.pop(key, None)
         if held is None or not held.goes_on(told, rates):
             library = list(self._library(runs, record, metric, rates is not None))
-            held = _Replayed(rates, library, self._rate, _params(record))
+            sizes = [] if rates is None else self._sizes(runs, record, metric)
+            per_step = data_per_step(record, metric)
+            held = _Replayed(rates, library, self._rate, params_of(record), per_step, sizes)
         held.take(told, rates)
         self._replayed[key] = held
         while len(self._replayed) > KEPT:
@@ -81,6 +81,25 @@ class FlagBook:
     ) -> Iterator[Curve]:
         every = (self._curve(earlier, metric, with_rates) for earlier in earlier_runs(runs, record, metric))
         return islice((curve for curve in every if curve is not None), MOST_EARLIER)
+
+    def _sizes(self, runs: Mapping[str, RunRecord], record: RunRecord, metric: str) -> list[Curve]:
+        """Earlier runs for the law of sizes: a few of each of the nearest sizes, the newest first."""
+        per_step = data_per_step(record, metric)
+        groups: list[list[Curve]] = []
+        for earlier in earlier_runs(runs, record, metric, within=ALIKE_SIZES):
+            params = params_of(earlier)
+            group = next((group for group in groups if same_size(group[0].params, params)), None)
+            if not params or (len(groups) > MOST_SIZES if group is None else len(group) == MOST_RUNS):
+                continue
+            curve = self._curve(earlier, metric, with_rates=True)
+            # Of runs whose data are not known a step counts as one, which is no measure beside those known.
+            if curve is None or abs(math.log(curve.per_step / per_step)) > math.log(ALIKE_SIZES):
+                continue
+            if group is None:
+                groups.append([curve])
+            else:
+                group.append(curve)
+        return [curve for group in groups for curve in group]
 
     def _curve(self, record: RunRecord, metric: str, with_rates: bool) -> Curve | None:
         """An earlier run to be compared with; None where it is none, or is flagged by its own past."""
@@ -106,7 +125,7 @@ def validations(record: RunRecord, metric: str) -> list[tuple[int, float]]:
         for o in record.observations
         if o.metric == metric and (not math.isfinite(o.value) or (o.value > 0 and o.counts.steps > 0))
     ]
-    told = [o for o in told if _kept(o) == _kept(told[0]) or not math.isfinite(o.value)]
+    told = [o for o in told if kept(o) == kept(told[0]) or not math.isfinite(o.value)]
     inherited = max(record.past.values(), default=0)
     own = [o for o in told if o.counts.steps > inherited]
     newest = max((o.attempt for o in own), default=0)
@@ -114,72 +133,6 @@ def validations(record: RunRecord, metric: str) -> list[tuple[int, float]]:
     # One object stands for all that are not a number, so that lists of them are equal.
     values = ((int(o.counts.steps), math.nan if math.isnan(o.value) else o.value) for o in told)
     return [(step, value) for step, value in values if step <= last]
-
-
-def _kept(observation: Observation) -> float:
-    """Share of the parameters that pruning left."""
-    density = observation.counts.density
-    return 1.0 if density is None else density
-
-
-def earlier_runs(runs: Mapping[str, RunRecord], record: RunRecord, metric: str) -> Iterator[RunRecord]:
-    """The study's runs that a run may be compared with: the nearest in size, of those the newest first.
-
-    They have finished before the first validation of the run, by the clocks of their machines, were counted
-    by the same conventions, take as much data in a step, are pruned to the same density if at all, and share
-    no past with it. Runs whose times are not known count as earlier.
-    """
-    own = _Measured.of(record, metric)
-    if own is None:
-        return
-    counted = signature(record.info.conventions)
-    found: list[tuple[float, float, str]] = []
-    for name, other in runs.items():
-        if other.state != "finished" or name == record.info.run:
-            continue
-        if name in record.past or record.info.run in other.past or other.past.keys() & record.past.keys():
-            continue
-        if signature(other.info.conventions) != counted:
-            continue
-        theirs = _Measured.of(other, metric)
-        if theirs is None or theirs.count < FEWEST or not theirs.alike(own):
-            continue
-        if theirs.until is not None and own.since is not None and not theirs.until < own.since:
-            continue
-        found.append((theirs.apart(own), -(theirs.until or 0.0), name))
-    for _, _, name in sorted(found):
-        yield runs[name]
-
-
-@dataclass(frozen=True)
-class _Measured:
-    """When a run was measured, and how it was counted at its newest observation."""
-
-    count: int
-    since: float | None
-    until: float | None
-    params: float | None
-    data_per_step: float
-    kept: float
-
-    @classmethod
-    def of(cls, record: RunRecord, metric: str) -> _Measured | None:
-        told = [o for o in record.observations if o.metric == metric and o.counts.steps > 0]
-        if not told:
-            return None
-        counts = told[-1].counts
-        data = float(counts.samples or 0) / counts.steps
-        return cls(len(told), told[0].time, told[-1].time, _params(record), data, _kept(told[-1]))
-
-    def alike(self, other: _Measured) -> bool:
-        if self.kept != other.kept:
-            return False
-        if not self.data_per_step or not other.data_per_step:
-            return True
-        return abs(math.log(self.data_per_step / other.data_per_step)) <= math.log(ALIKE_DATA)
-
-    def apart(self, other: _Measured) -> float:
-        return abs(math.log(self.params / other.params)) if self.params and other.params else 0.0
 
 
 def _rates(record: RunRecord, told: Sequence[tuple[int, float]]) -> Schedule | None:
@@ -219,13 +172,8 @@ def _sound_curve(record: RunRecord, metric: str, with_rates: bool) -> Curve | No
         return None
     steps, values = (np.array(column) for column in zip(*told, strict=True))
     peak = None if alone.rates is None else alone.rates.peak
-    return Curve(alone.path, steps, np.log(values), peak, _params(record))
-
-
-def _params(record: RunRecord) -> float | None:
-    """Size of a run's model, by its last observation; None where that is not known."""
-    counts = record.observations[-1].counts if record.observations else None
-    return None if counts is None or not counts.params else float(counts.params)
+    per_step = data_per_step(record, metric)
+    return Curve(alone.path, steps, np.log(values), peak, params_of(record), per_step)
 
 
 class _Replayed:
@@ -243,21 +191,25 @@ class _Replayed:
         library: Sequence[Curve],
         false_alarm_rate: float,
         params: float | None = None,
+        per_step: float = 1.0,
+        sizes: Sequence[Curve] = (),
     ) -> None:
         self.rates, self.path = rates, None if rates is None else RatePath.of(rates.rates())
         peak = None if rates is None else rates.peak
-        self._replay = Replay(self.path, peak, library, false_alarm_rate, params)
+        run = Curve(self.path, np.array([], dtype=int), np.array([]), peak, params, per_step)
+        self._replay = Replay(run, library, false_alarm_rate, sizes)
         self._taken: list[tuple[int, float]] = []
         self.flags: list[Flag] = []
 
     def goes_on(self, told: Sequence[tuple[int, float]], rates: Schedule | None) -> bool:
         """Whether what is told now begins with what was taken, under the same rates."""
         taken = len(self._taken)
-        if told[:taken] != self._taken:
+        # One that has taken nothing was made before it could be known which runs are earlier.
+        if not taken or told[:taken] != self._taken:
             return False
         if rates is None or self.rates is None:
             return rates is self.rates
-        return _agree(self.rates, rates, self._taken[-1][0] if self._taken else 0)
+        return _agree(self.rates, rates, self._taken[-1][0])
 
     def take(self, told: Sequence[tuple[int, float]], rates: Schedule | None) -> None:
         """Takes the validations that are new."""

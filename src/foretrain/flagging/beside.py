@@ -19,11 +19,6 @@ SAME = 0.05
 """Schedules are the same if annealing differs by no more of the largest rate after as much training."""
 
 
-SAME_SIZE = 1.1
-"""Models whose sizes differ by no more than this factor have curves that collapse. Those of another size fall
-at another pace, which would be taken for a change."""
-
-
 class Beside:
     """The log of a run over its earlier runs, validation by validation.
 
@@ -74,10 +69,3 @@ class Beside:
         new = reach & np.isnan(self._level)
         self._level[new] = apart[new] - self._left
         return self._left
-
-
-def same_size(one: float | None, other: float | None) -> bool:
-    """Whether two models are of one size, as far as that is known."""
-    if not one or not other:
-        return True
-    return max(one, other) <= SAME_SIZE * min(one, other)

@@ -35,6 +35,10 @@ LOOKS = 2.0
 
 SPENT = 0.5
 
+SAME_SIZE = 1.1
+"""Models whose sizes differ by no more than this factor have curves that collapse. Those of another size fall
+at another pace, which would be taken for a change."""
+
 RELEVANT = 0.01
 """A run that lies above its family by less, in ln y, is not flagged."""
 
@@ -49,6 +53,7 @@ class Curve:
         log_y: Log of the metric, shape (n,).
         peak: Its largest learning rate; None where that is not known.
         params: Size of its model; None where that is not known.
+        per_step: Data that it takes in a step, in one unit for all runs; 1 where that is not known.
     """
 
     path: RatePath | None
@@ -56,12 +61,32 @@ class Curve:
     log_y: Array
     peak: float | None
     params: float | None = None
+    per_step: float = 1.0
 
     def place(self, steps: Array) -> Array:
         """The log of the training done S and the annealing that shows by then, shape (n, 2)."""
         if self.path is None:
             return np.stack([np.log(steps), np.zeros(len(steps))], axis=1)
         return np.stack([np.log(self.path.done(steps)), self.path.annealed(steps, MEMORY)], axis=1)
+
+
+def same_size(one: float | None, other: float | None) -> bool:
+    """Whether two models are of one size, as far as that is known."""
+    if not one or not other:
+        return True
+    return max(one, other) <= SAME_SIZE * min(one, other)
+
+
+def off_trend(curves: Sequence[Curve], run: Curve, of: str) -> float | None:
+    """What a run has of something over what a power law of size through others has; None if not known."""
+    known = [curve for curve in curves if curve.params and getattr(curve, of)]
+    own = getattr(run, of)
+    if len({curve.params for curve in known}) < 2 or not own or not run.params:
+        return None
+    size = np.log([curve.params or 0.0 for curve in known])
+    values = np.log([getattr(curve, of) for curve in known])
+    slope, level = np.polyfit(size, values, 1)
+    return float(own / np.exp(level + slope * np.log(run.params)))
 
 
 @dataclass(frozen=True)
@@ -73,29 +98,34 @@ class AboveFamily:
         apart: By how much its level lies above theirs, in ln y.
         fall: By how much less it fell than they did, while the training doubled, in ln y; 0 if not yet known.
         by_fall: Whether the fall has the larger score.
+        runs: With how many of them the one of larger score was compared.
     """
 
     score: float
     apart: float
     fall: float
     by_fall: bool
+    runs: int
 
 
 class Family:
     """Earlier runs, as functions of the training done.
 
     A run that belongs to them differs as they differ from each other: Student's t with a prior of two runs.
-    Two things are compared, both upward only: the level, and the fall while the training doubled. A study of
-    several model sizes has levels far apart, but falls alike, so that a run of another size is judged by its
-    fall.
+    Two things are compared, both upward only: the level, with runs of the same size, and the fall while the
+    training doubled, with those of the same size and of smaller ones, for smaller models fall less.
 
     Args:
         library: The runs, at least one.
         rate: False alarms per run.
+        params: Size of the run's model; None where it is not known, and then all count as of the same size.
     """
 
-    def __init__(self, library: Sequence[Curve], rate: float) -> None:
+    def __init__(self, library: Sequence[Curve], rate: float, params: float | None = None) -> None:
         self._rate = rate
+        self._alike = np.array([same_size(params, curve.params) for curve in library])
+        smaller = [bool(params and curve.params and curve.params < params) for curve in library]
+        self._not_larger = self._alike | np.array(smaller)
         curves = []
         for curve in library:
             place = curve.place(curve.steps)
@@ -140,21 +170,23 @@ class Family:
         if len(self._last) < SMOOTH:
             return None
         scale = GAIN_SD * float(np.abs(place[1] - annealed[reach]).mean())
-        level, apart_level = self._score(mean, LEVEL_SD, scale, look)
+        level, apart_level, runs = self._score(mean[self._alike], LEVEL_SD, scale, look)
         before = self._past.get(look - round(LOOKS))
-        fall, apart_fall = (0.0, 0.0) if before is None else self._score(mean - before, FALL_SD, scale, look)
+        fallen = np.empty(0) if before is None else (mean - before)[self._not_larger]
+        fall, apart_fall, of_fall = self._score(fallen, FALL_SD, scale, look)
         if apart_level < RELEVANT and apart_fall < RELEVANT:
-            return AboveFamily(0.0, apart_level, apart_fall, False)
-        return AboveFamily(max(level, fall), apart_level, apart_fall, fall > level)
+            return AboveFamily(0.0, apart_level, apart_fall, False, runs)
+        by_fall = fall > level
+        return AboveFamily(max(level, fall), apart_level, apart_fall, by_fall, of_fall if by_fall else runs)
 
-    def _score(self, apart: Array, usual: float, scale: float, look: int) -> tuple[float, float]:
-        """How far a mean over the runs is above 0, over the limit, and that mean."""
+    def _score(self, apart: Array, usual: float, scale: float, look: int) -> tuple[float, float, int]:
+        """How far a mean over the runs is above 0, over the limit, that mean, and over how many runs."""
         apart = apart[~np.isnan(apart)]
         n = apart.size
         if n < 2:
-            return 0.0, 0.0
+            return 0.0, 0.0, n
         mean, freedom = float(apart.mean()), PRIOR_RUNS + n - 1.0
         between = (PRIOR_RUNS * usual**2 + float(((apart - mean) ** 2).sum())) / freedom
         variance = between * (1.0 + 1.0 / n) + self._noise / SMOOTH + scale**2
         critical = -float(stdtrit(freedom, SPENT * self._rate / (1.0 + look / 10.0) ** 2))
-        return mean / (critical * float(np.sqrt(variance))), mean
+        return mean / (critical * float(np.sqrt(variance))), mean, n

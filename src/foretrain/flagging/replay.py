@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from foretrain.flagging.beside import Beside, same_size
-from foretrain.flagging.family import Curve, Family
+from foretrain.flagging.beside import Beside
+from foretrain.flagging.family import Curve, Family, off_trend, same_size
+from foretrain.flagging.given import given_library, given_run
 from foretrain.flagging.origins import LEVELS, RECENT
+from foretrain.flagging.sizes import Sizes, usable
 from foretrain.flagging.watch import EASE, JUDGED_FROM, Deviations, Test, Watch, limit
-from foretrain.flagging.words import Window, above_family, left_family, not_finite, told
+from foretrain.flagging.words import Window, above_family, above_sizes, left_family, not_finite, told
 from foretrain.flags import Flag, FlagKind
-from foretrain.inputs import positive, same_length
 from foretrain.laws.law import Array
 from foretrain.runs.annealing import RatePath
 
@@ -27,7 +28,8 @@ LONGEST = 2**LEVELS
 
 FAMILY_SHARE, BESIDE_SHARE, OWN_SHARE = 0.3, 0.35, 0.35
 """Of the false alarms, what is spent on the level of a run beside earlier ones, on changes beside them, and
-on changes against its own past, where there are earlier runs; else all is spent on the last."""
+on changes against its own past, where there are earlier runs; else all is spent on the last. The law of other
+sizes has what is spent on changes where no earlier run is of this size, else half of what is on the level."""
 
 ORDER = [Test.RISE, Test.CHANGE, Test.BELOW, Test.ABOVE, Test.SPIKE]
 """Of several tests that are passed at once the first is told: what lasts before what may not."""
@@ -48,6 +50,8 @@ def flag_run(
     lr: ArrayLike | None = None,
     library: Sequence[Mapping[str, Any]] = (),
     false_alarm_rate: float = 0.01,
+    *,
+    n_params: float | None = None,
 ) -> tuple[Flag, ...]:
     """Replays one run's validations in order and returns the flags that they raise.
 
@@ -62,8 +66,11 @@ def flag_run(
         y: The metric there, shape (n,), in its own unit; an error or a loss. Positive, or not finite.
         lr: Learning rate of every step from 1 to the planned end, shape (T,). None negative, one positive.
             Without it a falling error is no surprise, for a decay of the rate may be why.
-        library: Earlier runs of the recipe, each a mapping with `step`, `y` and, if `lr` is given, `lr`.
+        library: Earlier runs of the recipe, each a mapping with `step`, `y` and, if `lr` is given, `lr`, and
+            optionally `n_params`.
         false_alarm_rate: Share of healthy runs that raise any flag, between 0 and 1.
+        n_params: The run's model size, where those of earlier runs are given. From three other sizes on their
+            joint law says where this one should lie. Then all runs take as much data in a step.
 
     Returns:
         The flags in the order in which they were raised, each with `kind`, `step`, `severity`, `message` and
@@ -71,8 +78,8 @@ def flag_run(
 
     Raises:
         ValueError: If a step is no whole number from 1 to T, a y is zero or negative, step and y differ in
-            length, the rates are no rates, an earlier run lacks what it needs, or the rate of false alarms is
-            not between 0 and 1.
+            length, the rates are no rates, a size is not positive, an earlier run lacks what it needs, or the
+            rate of false alarms is not between 0 and 1.
 
     Example:
         >>> import numpy as np
@@ -90,21 +97,9 @@ def flag_run(
             f"Expected `false_alarm_rate` to be a number between 0 and 1, such as 0.01, got "
             f"{false_alarm_rate!r}."
         )
-    run, finite, values = _curve("", step, y, lr)
-    known = lr is not None
-    earlier = []
-    for index, item in enumerate(library):
-        names = ("step", "y", "lr") if known else ("step", "y")
-        missing = [name for name in names if name not in item]
-        if missing:
-            raise ValueError(
-                f"Expected `library[{index}]` to be a mapping with {', '.join(names)}, got one without "
-                f"{' and '.join(missing)}."
-            )
-        curve, sound, _ = _curve(f"library[{index}].", item["step"], item["y"], item["lr"] if known else None)
-        if sound.sum() >= 2:
-            earlier.append(Curve(curve.path, curve.steps[sound], curve.log_y[sound], curve.peak))
-    replay = Replay(run.path, run.peak, earlier, float(false_alarm_rate))
+    run, finite, values = given_run("", step, y, lr, n_params)
+    earlier = given_library(library, with_rates=lr is not None)
+    replay = Replay(run, earlier, float(false_alarm_rate), earlier)
     places = places_of(run)
     found: list[Flag] = []
     for k, at in enumerate(run.steps):
@@ -119,30 +114,33 @@ class Replay:
     """The tests of one run, which takes its validations as they come, each at the same cost.
 
     Args:
-        path: The run's learning rate; None where that is not known.
-        peak: Its largest rate, likewise.
+        run: The run, of whose validations none count yet.
         library: Earlier runs of the recipe.
         false_alarm_rate: Share of healthy runs that raise any flag.
-        params: Size of its model; None where that is not known.
+        sizes: Earlier runs of the recipe from which the law of sizes is made, where there are enough of them.
     """
 
     def __init__(
         self,
-        path: RatePath | None,
-        peak: float | None,
+        run: Curve,
         library: Sequence[Curve],
         false_alarm_rate: float,
-        params: float | None = None,
+        sizes: Sequence[Curve] = (),
     ) -> None:
-        self._path, self._runs, self._rate = path, len(library), false_alarm_rate
-        self._family = Family(library, FAMILY_SHARE * false_alarm_rate) if len(library) > 1 else None
-        self._own_rate = false_alarm_rate * (OWN_SHARE if self._family else 1.0)
-        alike = [curve for curve in library if same_size(params, curve.params)]
+        self._path, self._rate = run.path, false_alarm_rate
+        alike = [curve for curve in library if same_size(run.params, curve.params)]
         self._beside, self._alike = Beside(alike) if len(alike) > 1 else None, len(alike)
+        law = usable(sizes, run)
+        share = FAMILY_SHARE * (0.5 if law and self._beside else 1.0)
+        self._family = Family(library, share * false_alarm_rate, run.params) if len(library) > 1 else None
+        share = share if self._beside else BESIDE_SHARE
+        self._sizes = Sizes(law, run, share * false_alarm_rate) if law else None
+        self._own_rate = false_alarm_rate * (OWN_SHARE if self._family or self._sizes else 1.0)
         peaks = [curve.peak for curve in library if curve.peak is not None]
-        self._ratio = peak / float(np.median(peaks)) if peak is not None and peaks else None
+        ratio = run.peak / float(np.median(peaks)) if run.peak is not None and peaks else None
+        self._ratio = off_trend(library, run, "peak") or ratio
         both = np.array([False, True])[: 2 if self._beside else 1]
-        self._watch = Watch(np.full(both.size, path is not None), both)
+        self._watch = Watch(np.full(both.size, run.path is not None), both)
         self._recent: deque[tuple[int, float]] = deque(maxlen=LONGEST + RECENT + 1)
         self._told: set[FlagKind] = set()
         self._finite, self._spike, self._above = True, -SPIKES_APART, 0
@@ -174,7 +172,7 @@ class Replay:
         self._recent.append((step, log_y))
         left = [] if self._beside is None else [self._beside.update(log_y, place[[0, 3]])]
         off = self._watch.update(np.array([log_y, *left]), np.repeat(place[None, :3], 1 + len(left), axis=0))
-        found = self._against_family(step, value, log_y, place)
+        found = self._against_family(step, value, log_y, place[[0, 3]])
         if off is None:
             return found
         found += self._changed_beside(value, off)
@@ -231,15 +229,20 @@ class Replay:
         return [left_family(kind, value, window, self._alike, self._rate)]
 
     def _against_family(self, step: int, value: float, log_y: float, place: Array) -> list[Flag]:
-        if self._family is None:
-            return []
-        off = self._family.update(log_y, place[[0, 3]])
-        # Two in a row, so that no single validation is told to be the run.
-        self._above = self._above + 1 if off is not None and off.score > 1.0 else 0
-        if off is None or self._above < 2 or FlagKind.ABOVE_FAMILY in self._told:
-            return []
-        self._told.add(FlagKind.ABOVE_FAMILY)
-        return [above_family(step, value, off, self._runs, self._ratio)]
+        found: list[Flag] = []
+        if self._sizes is not None:
+            by_law = self._sizes.update(log_y, place)
+            if by_law is not None and by_law.flagged:
+                found = [above_sizes(step, value, by_law, self._sizes.told, self._rate)]
+        if self._family is not None:
+            off = self._family.update(log_y, place)
+            # Two in a row, so that no single validation is told to be the run.
+            self._above = self._above + 1 if off is not None and off.score > 1.0 else 0
+            if off is not None and self._above > 1:
+                found = found or [above_family(step, value, off, self._ratio)]
+        fresh = [flag for flag in found if flag.kind not in self._told]
+        self._told |= {flag.kind for flag in fresh}
+        return fresh
 
 
 def places_of(run: Curve) -> Array:
@@ -250,51 +253,3 @@ def places_of(run: Curve) -> Array:
     else:
         own = np.stack([run.path.annealed(run.steps, memory) for memory in MEMORIES], axis=1)
     return np.concatenate([place[:, :1], own, place[:, 1:]], axis=1)
-
-
-def _curve(where: str, step: ArrayLike, y: ArrayLike, lr: ArrayLike | None) -> tuple[Curve, Any, Array]:
-    """A run in order of its steps, which of its validations are finite, and their values."""
-    path, peak = None, None
-    if lr is not None:
-        rates = _numbers(f"{where}lr", lr)
-        if (
-            rates.ndim != 1
-            or not rates.size
-            or not (np.isfinite(rates) & (rates >= 0)).all()
-            or not rates.any()
-        ):
-            raise ValueError(
-                f"Expected `{where}lr` to hold the rate of every step from 1 to the planned end, shape (T,), "
-                f"finite, none negative and one positive, got {lr!r:.80}: leave it out if it is not known."
-            )
-        path, peak = RatePath.of(rates), float(rates.max())
-    values = _numbers(f"{where}y", y)
-    if (values <= 0).any():
-        raise ValueError(
-            f"Expected `{where}y` to hold positive numbers, NaN or infinity, got "
-            f"{float(values[values <= 0][0])}: leave those points out."
-        )
-    steps = _numbers(f"{where}step", step) if np.size(step) == 0 else positive(f"{where}step", step)
-    same_length(**{f"{where}step": steps, f"{where}y": values})
-    last = np.inf if path is None else float(path.rates.size)
-    wrong = (steps != np.floor(steps)) | (steps > last)
-    if wrong.any():
-        upto = "on" if path is None else f"to {last:.0f}, the last that `lr` has a rate for"
-        raise ValueError(
-            f"Expected `{where}step` to hold whole numbers of steps from 1 {upto}, got "
-            f"{steps[wrong][0]:g}: give every step at which y was measured as a count of updates."
-        )
-    order = np.argsort(steps, kind="stable")
-    steps, values = steps[order].astype(int), values[order]
-    finite = np.isfinite(values)
-    log_y = np.log(np.where(finite, values, 1.0))
-    return Curve(path, steps, log_y, peak), finite, values
-
-
-def _numbers(name: str, values: ArrayLike) -> Array:
-    try:
-        return np.asarray(values, dtype=float)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"Expected `{name}` to be an array of numbers, got {values!r:.80}: {error}."
-        ) from None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from foretrain.flagging.family import AboveFamily
+from foretrain.flagging.sizes import AboveSizes, Law
 from foretrain.flagging.watch import Test
 from foretrain.flags import Flag, FlagKind, Severity
 from foretrain.laws.law import Array
@@ -129,9 +130,13 @@ def _levels(window: Window) -> tuple[float, float, str]:
 
 
 def _certainty(window: Window, false_alarm_rate: float) -> str:
+    return _scores(window.score, window.limit, false_alarm_rate)
+
+
+def _scores(score: float, limit: float, false_alarm_rate: float) -> str:
     return (
-        f"{window.score:.1f} standard deviations, where the limit that a healthy run passes in less than one "
-        f"case of {1 / false_alarm_rate:.0f} is {window.limit:.1f}"
+        f"{score:.1f} standard deviations, where the limit that a healthy run passes in less than one "
+        f"case of {1 / false_alarm_rate:.0f} is {limit:.1f}"
     )
 
 
@@ -169,24 +174,53 @@ def not_finite(step: int, value: float) -> Flag:
     )
 
 
-def above_family(step: int, value: float, off: AboveFamily, runs: int, ratio: float | None) -> Flag:
+def above_family(step: int, value: float, off: AboveFamily, ratio: float | None) -> Flag:
     """The flag of a run above its family; `ratio` is its largest learning rate over theirs."""
     if off.by_fall:
-        what = f"fell by {off.fall:.2%} less than that of {runs} earlier runs while the training doubled"
+        what = f"fell by {off.fall:.2%} less than that of {off.runs} earlier runs while the training doubled"
     else:
-        what = f"is {np.expm1(off.apart):.2%} above that of {runs} earlier runs after as much training"
-    hint = "Look at its learning rate, its data and its labels."
-    if ratio is not None and not 1 / CHANGED < ratio < CHANGED:
-        hint = f"Its largest learning rate is {ratio:.3g} times theirs."
+        what = f"is {np.expm1(off.apart):.2%} above that of {off.runs} earlier runs after as much training"
     evidence = {
         "value": value,
         "deviation": off.apart,
         "fall": off.fall,
         "score": off.score,
-        "runs": float(runs),
+        "runs": float(off.runs),
     }
     if ratio is not None:
         evidence["rate_ratio"] = ratio
     return Flag(
-        FlagKind.ABOVE_FAMILY, step, f"The error of {value:.4g} at step {step:,} {what}. {hint}", evidence
+        FlagKind.ABOVE_FAMILY,
+        step,
+        f"The error of {value:.4g} at step {step:,} {what}. {_hint(ratio)}",
+        evidence,
     )
+
+
+def above_sizes(step: int, value: float, off: AboveSizes, law: Law, false_alarm_rate: float) -> Flag:
+    """The flag of a run above the law of runs of other sizes."""
+    expected = float(np.exp(off.expected))
+    message = (
+        f"The error of {value:.4g} at step {step:,} is {np.expm1(off.apart):.2%} above what {law.runs} "
+        f"earlier runs of {law.sizes} sizes predict for a run of this size after as much training "
+        f"({expected:.4g}): {_scores(off.score, law.limit, false_alarm_rate)}. {_hint(law.ratio)}"
+    )
+    evidence = {
+        "value": value,
+        "expected": expected,
+        "deviation": off.apart,
+        "score": off.score,
+        "limit": law.limit,
+        "runs": float(law.runs),
+        "sizes": float(law.sizes),
+    }
+    if law.ratio is not None:
+        evidence["rate_ratio"] = law.ratio
+    return Flag(FlagKind.ABOVE_FAMILY, step, message, evidence)
+
+
+def _hint(ratio: float | None) -> str:
+    """Why a run may lie above others, whose largest learning rate is `ratio` times theirs."""
+    if ratio is not None and not 1 / CHANGED < ratio < CHANGED:
+        return f"Its largest learning rate is {ratio:.3g} times theirs."
+    return "Look at its learning rate, its data and its labels."
