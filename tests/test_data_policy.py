@@ -129,6 +129,17 @@ def test_each_policy_has_a_curve_of_its_own_and_what_it_is_worth():
     assert first.error[0] == pytest.approx(np.median(plain[:2]))
 
 
+def test_what_a_policy_is_worth_has_the_luck_of_its_own_runs():
+    held = 0
+    for seed in range(60):
+        plain, half = noisy(SIZES**-0.5, 2 * seed), noisy((2 * SIZES) ** -0.5, 2 * seed + 1)
+        _, told = compare_policies(
+            np.tile(SIZES, 2), np.concatenate([plain, half]), ["none"] * 20 + ["half"] * 20
+        )
+        held += told.worth.lower < 2 < told.worth.upper
+    assert 0.8 < held / 60 <= 1
+
+
 def test_a_policy_may_be_worth_less_than_its_data():
     data, error = np.tile(SIZES, 2), np.concatenate([noisy(SIZES**-0.5), noisy(2 * SIZES**-0.5, 1)])
     _, easy = compare_policies(data, error, ["all"] * 20 + ["easy"] * 20, baseline="all")

@@ -1,6 +1,7 @@
 """From a loss to a metric of a downstream task, and from size and data to both."""
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -91,6 +92,9 @@ def test_what_a_sigmoid_foretold_badly_is_told_more_widely():
     loss, metric = models(0.003, n=30, seed=1)
     bent = np.where(loss < 2.2, metric, metric + 0.1 * (loss - 2.2))  # no sigmoid goes there
     straight, odd = fit_link(loss, metric), fit_link(loss, np.clip(bent, 0, 1))
+    twice, plain = (replace(odd, inflation=factor).predict(1.8) for factor in (2.0, 1.0))
+    assert twice.median == pytest.approx(plain.median, abs=1e-3)
+    assert twice.upper - twice.lower == pytest.approx(2 * (plain.upper - plain.lower), rel=0.01)
     assert straight.inflation < 1.2 and odd.inflation > 1.4
 
 
@@ -106,8 +110,8 @@ def test_a_metric_at_chance_is_told_to_be(metric):
 def test_both_steps_are_in_the_interval():
     rng = np.random.default_rng(0)
     n, d = (grid.ravel() for grid in np.meshgrid(np.geomspace(1e7, 3e8, 5), np.geomspace(1e9, 1e11, 5)))
-    loss = (1.5 + 400 * n**-0.35 + 400 * d**-0.3) * np.exp(rng.normal(0, 0.003, n.size))
-    metric = sigmoid(loss, middle=2.6) + rng.normal(0, 0.005, n.size)
+    loss = (1.5 + 400 * n**-0.35 + 400 * d**-0.3) * np.exp(rng.normal(0, 0.03, n.size))
+    metric = sigmoid(loss, middle=2.6) + rng.normal(0, 0.002, n.size)
     metric[::4] = np.nan
     at_loss = 1.5 + 400 * 3e9**-0.35 + 400 * 1e12**-0.3
     told = forecast_metric(n, d, loss, metric, 3e9, [1e12, 1e11], chance=0.25, levels=(0.5, 0.9))
@@ -118,6 +122,7 @@ def test_both_steps_are_in_the_interval():
     alone = told.link.predict(float(told.loss.median[0]))
     ends = [told.link.predict(float(end[0.9][0])).median for end in (told.loss.upper, told.loss.lower)]
     both = np.hypot(alone.upper - alone.lower, ends[1] - ends[0])
+    assert ends[1] - ends[0] > alone.upper - alone.lower
     assert told.upper[0.9][0] - told.lower[0.9][0] == pytest.approx(both, rel=0.2)
     assert told.doubts[: len(told.loss.reasons)] == told.loss.reasons
 
