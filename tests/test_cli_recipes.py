@@ -106,6 +106,20 @@ def test_what_is_no_pair_of_recipes_is_refused(logs, capsys, options, code, mess
     assert message in capsys.readouterr().err
 
 
+def test_policies_of_selecting_data_are_recipes_and_are_compared(tmp_path, capsys):
+    """A policy that saves compute does so as any other recipe; points of two are not in one law."""
+    for r in (*family("all"), *family("hard", SAVED, rules={"data_policy": "hardest half"})):
+        keep(tmp_path, r)
+    found = told(capsys, tmp_path, "--recipe", "hard-*", "--recipe", "all-*")
+    assert {name: len(runs) for name, runs in found["recipes"].items()} == {"hard-*": 12, "all-*": 12}
+    assert found["verdict"] == "hard-*" and found["share"] > 0.9
+    assert found["answer"]["lower"]["0.9"] < truth() < found["answer"]["upper"]["0.9"]
+    mixed = told(capsys, tmp_path, "--recipe", "*e+06-*", "--recipe", "*e+05-*")
+    assert {one["reason"].partition(":")[0] for one in mixed["left_out"]} == {
+        "it was counted by other conventions than most"
+    }
+
+
 def test_recipes_that_were_counted_otherwise_are_not_compared(tmp_path, capsys):
     for r in (*family("a"), *family("b", rules={"samples": "per process"})):
         keep(tmp_path, r)

@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 
 from foretrain.cli.output import CommandError, console, visible
 from foretrain.cli.roots import choose
-from foretrain.conventions import signature
+from foretrain.conventions import DATA_POLICY, signature
 from foretrain.decisions import Choice, Planner, StudyPoints, compute_multiplier, from_study
 from foretrain.observation import RunRecord
 from foretrain.reporting.entering import KINDS
@@ -122,8 +122,8 @@ def tell_recipes(args: argparse.Namespace, studies: Sequence[Study], others: Seq
 
 
 def _check_alike(one: StudyPoints, two: StudyPoints) -> None:
-    if signature(one.conventions) != signature(two.conventions):
-        differing = _differing(one.conventions, two.conventions)
+    differing = _differing(one.conventions, two.conventions)
+    if differing:
         raise CommandError(f"The recipes were counted by different rules, and are not compared: {differing}.")
     if one.kind != two.kind:
         raise CommandError(
@@ -133,7 +133,8 @@ def _check_alike(one: StudyPoints, two: StudyPoints) -> None:
 
 def _differing(one: Mapping[str, str], two: Mapping[str, str]) -> str:
     a, b = dict(signature(one)), dict(signature(two))
-    names = sorted(name for name in {*a, *b} if a.get(name) != b.get(name))
+    # How data was selected is part of a recipe: each has its own law, and none of their points are pooled.
+    names = sorted(name for name in {*a, *b} - {DATA_POLICY} if a.get(name) != b.get(name))
     return "; ".join(
         f"{name}: {a.get(name, 'not recorded')} and {b.get(name, 'not recorded')}" for name in names
     )
