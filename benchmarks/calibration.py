@@ -4,10 +4,12 @@
                                      [--peers-path FOLDER] [--markdown] [--attainable]
 
 The curves and how they are cut: `curves.py`. Coverage is the mean over curves of the share of held-out points
-inside. The width is that of ln(upper / lower), its median over a curve's points, then over curves. The
+inside, with the 95 % interval of the rate that so many groups of curves can tell (one data set and model; the
+points of a curve miss together, see `widths.py`); "points" are a curve's distinct held-out x, their median.
+The width is that of ln(upper / lower), its median over a curve's points, then over curves. The
 interval score (Winkler) on the log scale adds to the width what points miss it by, so that neither wide nor
 narrow intervals win: less is better. Ratios are of its mean over curves and both levels, with intervals from
-a bootstrap of groups of curves. With --attainable, the least interval score that symmetric intervals about
+the jackknife by groups of curves. With --attainable, the least interval score that symmetric intervals about
 our own medians could have, were their width known in hindsight: one for each domain, and one for each curve.
 """
 
@@ -21,9 +23,24 @@ from curves import Curve
 from extrapolation import OURS, domains_of
 from options import parse
 from peers import LEVELS, Timed, answers
-from scores import EVENLY, Sheet, coverage, evenly, log_ends, ratio_interval, share, short, winkler
+from scores import (
+    EVENLY,
+    Sheet,
+    coverage,
+    coverage_interval,
+    evenly,
+    log_ends,
+    ratio_interval,
+    share,
+    short,
+    winkler,
+    with_ends,
+)
 
 DEFAULT = (OURS, "curve_fit + bootstrap")
+FEW = 5
+SMALL = f"all of fewer than {FEW} groups"
+"""Name of the row of the domains that have few groups each."""
 
 
 def measured(said: Sequence[Timed], curves: Sequence[Curve]) -> dict[float, np.ndarray]:
@@ -45,17 +62,43 @@ def measured(said: Sequence[Timed], curves: Sequence[Curve]) -> dict[float, np.n
     return found
 
 
+def with_small(curves: Sequence[Curve]) -> dict[str, np.ndarray]:
+    """The masks of `domains_of`, and one of all domains that have few groups."""
+    groups = np.array([curve.group for curve in curves])
+    masks = domains_of(curves)
+    few = [mask for name, mask in masks.items() if name != "all" and np.unique(groups[mask]).size < FEW]
+    return masks | ({SMALL: np.any(few, axis=0)} if len(few) > 1 else {})
+
+
 def covered(curves: Sequence[Curve], found: dict[str, dict[float, np.ndarray]], horizon: float) -> Sheet:
-    """Coverage at each level and width at the highest, by domain."""
+    """Coverage at each level with what the groups can tell of it, and width at the highest, by domain."""
     told = [*(f"{level:.0%}" for level in LEVELS), f"width of {LEVELS[-1]:.0%}"]
-    columns = ["domain", "curves", *(f"{name}: {what}" for name in found for what in told)]
-    sheet = Sheet(f"{horizon:g}x: coverage of held-out points, and median width on the log scale", columns)
-    for domain, mask in domains_of(curves).items():
+    columns = [
+        "domain",
+        "curves",
+        "groups",
+        "points",
+        *(f"{name}: {what}" for name in found for what in told),
+    ]
+    sheet = Sheet(
+        f"{horizon:g}x: coverage of held-out points (95 %), and median width on the log scale", columns
+    )
+    groups = np.array([curve.group for curve in curves])
+    points = np.array([np.unique(curve.x_far).size for curve in curves])
+    for domain, mask in with_small(curves).items():
         cells = []
         for by_level in found.values():
-            cells += [share(float(np.nanmean(by_level[level][0, mask]))) for level in LEVELS]
-            cells.append(f"{float(np.nanmedian(by_level[LEVELS[-1]][1, mask])):.3f}")
-        sheet.add(domain, str(mask.sum()), *cells)
+            said = mask & np.isfinite(by_level[LEVELS[-1]][0])
+            if not said.any():
+                cells += ["-"] * len(told)
+                continue
+            cells += [
+                with_ends(*coverage_interval(by_level[level][0, said], list(groups[said])))
+                for level in LEVELS
+            ]
+            cells.append(f"{float(np.median(by_level[LEVELS[-1]][1, said])):.3f}")
+        many = str(mask.sum()), str(np.unique(groups[mask]).size), f"{np.median(points[mask]):g}"
+        sheet.add(domain, *many, *cells)
     return sheet
 
 
@@ -75,9 +118,9 @@ def scored(curves: Sequence[Curve], found: dict[str, dict[float, np.ndarray]], h
         cells = [short(float(np.nanmean(score[mask]))) for score in both.values()]
         for name in rivals if OURS in found else []:
             shared = mask & np.isfinite(both[OURS]) & np.isfinite(both[name])
-            ratio, low, high = ratio_interval(both[OURS][shared], both[name][shared], list(groups[shared]))
-            cells.append(f"{share(ratio)} ({share(low)} to {share(high)})")
-            ratios_of[name].append(ratio)
+            ratio = ratio_interval(both[OURS][shared], both[name][shared], list(groups[shared]))
+            cells.append(with_ends(*ratio))
+            ratios_of[name].append(ratio[0])
         sheet.add(domain, str(mask.sum()), *cells)
     if ratios:
         sheet.add(EVENLY, "", *[""] * len(found), *(share(evenly(r[:-1])) for r in ratios_of.values()))

@@ -9,7 +9,8 @@ mean log error over groups and horizons, 2x counting twice. Leave-group-out: for
 taken that scores best on the other groups, and its error there is shown beside that of the settings shipped.
 
 Scales (what each part adds to the width of the intervals): fitted to coverage and interval score together, on
-all domains but one, and the coverage of that one is shown.
+all domains but one, and the coverage of that one is shown. That of the straight line is held at 1: it is a
+standard error, and none of these curves is both short and noisy.
 
 The log slope that a curve of unknown law may have: told by the learners of LCDB 1.1 that do not fall before
 the cut, most of which are in no other table.
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -125,25 +127,58 @@ def choose_settings(curves: Sequence[tuple[float, Curve]], *, markdown: bool) ->
         print(f"  {score:+.4f}  {candidate or 'as shipped'}")
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What `forecast` says of a curve at its held-out points, at most 60 of them.
+
+    Attributes:
+        horizon: How far the curve's end lies beyond the fit.
+        curve: The curve.
+        model: The laws averaged over its fitted part.
+        z: How far beyond the fit the points lie, in ln x, shape (n,).
+        error: Log error that came minus what was said, shape (n,).
+        parts: What makes up the scale, see `CurveModel.scale_parts`, shape (8, n).
+    """
+
+    horizon: float
+    curve: Curve
+    model: uncertainty.CurveModel
+    z: np.ndarray
+    error: np.ndarray
+    parts: np.ndarray
+
+    @property
+    def scale(self) -> np.ndarray:
+        """Student's t scale as shipped, shape (n,)."""
+        return np.asarray(np.sqrt(np.square(list(uncertainty.SCALES.values())) @ self.parts**2))
+
+
+def ask(curves: Sequence[tuple[float, Curve]]) -> list[Asked]:
+    """`forecast` asked about every curve."""
+    found = []
+    for horizon, curve in curves:
+        model = uncertainty.model_curve(curve.x, curve.y, y_se=curve.y_se)
+        chosen = np.unique(np.linspace(0, curve.x_far.size - 1, 60).round().astype(int))
+        mean, parts = model.scale_parts(curve.x_far[chosen])
+        z = np.log(curve.x_far[chosen]) - model.log_top
+        found.append(Asked(horizon, curve, model, z, np.log(curve.y_far[chosen]) - mean, parts))
+    return found
+
+
 class Intervals:
     """The parts of the scale at every held-out point, and how well scales turn them into intervals."""
 
-    def __init__(self, curves: Sequence[tuple[float, Curve]]) -> None:
-        self.cells = sorted({(curve.domain, horizon) for horizon, curve in curves})
+    def __init__(self, asked: Sequence[Asked]) -> None:
+        self.cells = sorted({(one.curve.domain, one.horizon) for one in asked})
         parts, errors, weights, member = [], [], [], []
-        for horizon, curve in curves:
-            model = uncertainty.model_curve(curve.x, curve.y, y_se=curve.y_se)
-            chosen = np.unique(np.linspace(0, curve.x_far.size - 1, 60).round().astype(int))
-            mean, part = model.scale_parts(curve.x_far[chosen])
-            if model.average is None:  # the width is `SLOPE_PRIOR`'s, whatever the scales
-                whole = np.sqrt(np.square(list(uncertainty.SCALES.values())) @ part**2)
-                part = np.vstack([np.zeros_like(part), whole])
+        for one in asked:
+            if one.model.average is None:  # the width is `SLOPE_PRIOR`'s, whatever the scales
+                parts.append(np.vstack([np.zeros_like(one.parts), one.scale]))
             else:
-                part = np.vstack([part, np.zeros(part.shape[1])])
-            parts.append(part)
-            errors.append(np.abs(np.log(curve.y_far[chosen]) - mean))
-            weights.append(np.full(chosen.size, 1.0 / chosen.size))
-            member.append(np.full(chosen.size, self.cells.index((curve.domain, horizon))))
+                parts.append(np.vstack([one.parts, np.zeros(one.error.size)]))
+            errors.append(np.abs(one.error))
+            weights.append(np.full(one.error.size, 1.0 / one.error.size))
+            member.append(np.full(one.error.size, self.cells.index((one.curve.domain, one.horizon))))
         self.squares = np.concatenate(parts, axis=1) ** 2
         self.error, self.weight = np.concatenate(errors), np.concatenate(weights)
         self.member = np.concatenate(member)
@@ -163,6 +198,7 @@ class Intervals:
 
     def fit(self, use: np.ndarray) -> np.ndarray:
         """Scales that fit the cells in use: coverage near nominal, and then a small interval score."""
+        held = uncertainty.SCALES["line"]
         importance = np.array(
             [use[i] * COUNTS[h] * (self.counts[i] >= 30 or 0.3) for i, (_, h) in enumerate(self.cells)]
         )
@@ -170,21 +206,23 @@ class Intervals:
         def loss(log_scales: np.ndarray) -> float:
             total = 0.0005 * float(((log_scales - np.log(0.3)) ** 2).sum())
             for level in LEVELS:
-                covered, score = self.measure(np.exp(log_scales), level, soft=0.12)
+                covered, score = self.measure(np.append(np.exp(log_scales), held), level, soft=0.12)
                 short_by, over_by = np.maximum(level - covered, 0), np.maximum(covered - level - 0.03, 0)
                 cell = 4 * (short_by**2 + over_by**2 / 4) / (1 - level) + 0.6 * np.log(score)
                 total += float(importance @ cell / importance.sum())
             return total
 
-        n = len(uncertainty.SCALES)
-        starts = (np.log(list(uncertainty.SCALES.values())), np.full(n, np.log(0.3)), np.full(n, np.log(0.8)))
-        found = [minimize(loss, start, method="L-BFGS-B", bounds=[(-5, 1.5)] * n) for start in starts]
-        return np.asarray(np.exp(min(found, key=lambda result: result.fun).x))
+        shipped = np.log(list(uncertainty.SCALES.values())[:-1])
+        starts = shipped, np.full_like(shipped, np.log(0.3)), np.full_like(shipped, np.log(0.8))
+        found = [
+            minimize(loss, start, method="L-BFGS-B", bounds=[(-5, 1.5)] * start.size) for start in starts
+        ]
+        return np.append(np.exp(min(found, key=lambda result: result.fun).x), held)
 
 
 def choose_scales(curves: Sequence[tuple[float, Curve]], *, markdown: bool) -> None:
     """The table of the scales."""
-    intervals = Intervals(curves)
+    intervals = Intervals(ask(curves))
     shipped = np.array(list(uncertainty.SCALES.values()))
     domains = sorted({domain for domain, _ in intervals.cells})
     left_out = {

@@ -5,7 +5,7 @@
 
 The curves and how they are cut: `curves.py`. The methods: `peers/`. RMSLE is the root mean square of
 ln(predicted / measured) over a curve's held-out points. Ratios are of mean RMSLE over curves; their intervals
-come from a bootstrap of groups of curves (one data set and model). A win is a lower RMSLE, "worst" the
+come from the jackknife by groups of curves (one data set and model). A win is a lower RMSLE, "worst" the
 largest ratio on one curve, errors below .001 counted as .001. Where a method has no positive number to offer,
 the last value stands in ("fell back"). Times are medians of processor time, with OMP_NUM_THREADS=1 those of
 one thread. With --attainable, "line" is a straight line in logarithms drawn through the held-out points
@@ -23,7 +23,7 @@ from curves import Curve
 from foretrain.forecasting.uncertainty import FINE, model_curve
 from options import parse
 from peers import DEFAULT, Timed, answers, packages
-from scores import EVENLY, Sheet, evenly, ratio_interval, rmsle, share, short, worst_ratio
+from scores import EVENLY, Sheet, ends, evenly, ratio_interval, rmsle, share, short, with_ends, worst_ratio
 
 OURS = "foretrain"
 RIVAL = "M4"
@@ -51,10 +51,10 @@ def compared(curves: Sequence[Curve], errors: dict[str, np.ndarray], said: dict[
     def told(above: str, below: str) -> list[str]:
         if above == below or not {above, below} <= set(errors):
             return ["-"] * 3
-        ratio, low, high = ratio_interval(errors[above], errors[below], groups)
+        ratio = ratio_interval(errors[above], errors[below], groups)
         wins = f"{float((errors[above] < errors[below]).mean()):.0%}"
         worst = worst_ratio(errors[above], errors[below])
-        return [f"{share(ratio)} ({share(low)} to {share(high)})", wins, f"{worst:.1f}"]
+        return [with_ends(*ratio), wins, f"{worst:.1f}"]
 
     pairs = f"over {RIVAL}", f"{OURS} over it"
     heads = [f"{pair}{what}" for pair in pairs for what in ("", ": wins", ": worst")]
@@ -76,7 +76,7 @@ def by_domain(rival: str, curves: Sequence[Curve], errors: dict[str, np.ndarray]
         ratio, low, high = ratio_interval(ours[mask], theirs[mask], groups)
         wins = f"{float((ours[mask] < theirs[mask]).mean()):.0%}"
         worst = f"{worst_ratio(ours[mask], theirs[mask]):.1f}"
-        interval = f"{share(low)} to {share(high)}"
+        interval = ends(low, high)
         sheet.add(domain, str(mask.sum()), str(len(set(groups))), share(ratio), interval, wins, worst)
         ratios.append(ratio)
     sheet.add(EVENLY, "", "", share(evenly(ratios[:-1])), "", "", "")

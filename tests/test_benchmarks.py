@@ -7,14 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import beta
+from scipy.stats import t as student
 
 BENCHMARKS = str(Path(__file__).parents[1] / "benchmarks")
 sys.path.insert(0, BENCHMARKS)
 try:
+    import choose
     import curves
     import options
     import peers
     import scores
+    import width_ways
     from peers import broken, hoffmann, m1_m4, packages
 finally:
     sys.path.remove(BENCHMARKS)
@@ -267,12 +271,90 @@ def test_an_end_below_zero_is_floored():
     assert (low[0], high[0]) == (pytest.approx(np.log(1e-3)), pytest.approx(np.log(2)))
 
 
-def test_ratios_are_of_means_and_resample_whole_groups():
+def test_ratios_are_of_means_and_leave_out_whole_groups():
     above, below = np.array([1.0, 3.0, 1.0, 3.0]), np.ones(4)
-    ratio, low, high = scores.ratio_interval(above, below, ["a", "a", "b", "b"])
-    assert (ratio, low, high) == (2.0, 2.0, 2.0)  # every group alike: nothing to draw
+    assert scores.ratio_interval(above, below, ["a", "a", "b", "b"]) == (2.0, 2.0, 2.0)  # groups alike
     ratio, low, high = scores.ratio_interval(above, below, ["a", "b", "a", "b"])
-    assert (ratio, low, high) == (2.0, 1.0, 3.0)
+    # Without one group the ratio is 3, without the other 1; of two groups the jackknife's factor is a half.
+    half = student(1).ppf(0.975) * np.sqrt((np.log(3 / 2) ** 2 + np.log(1 / 2) ** 2) / 2)
+    assert ratio == pytest.approx(2.0)
+    assert np.log([low, high]) == pytest.approx([np.log(2) - half, np.log(2) + half])
+
+
+def test_geometric_means_have_the_interval_of_student_where_groups_are_curves():
+    logs = np.array([0.1, 0.4, -0.3, 0.9])
+    mean, low, high = scores.log_mean_interval(np.exp(logs), ["a", "b", "c", "d"])
+    expected = student(3, logs.mean(), logs.std(ddof=1) / 2).interval(0.95)
+    assert np.log(mean) == pytest.approx(logs.mean())
+    assert np.log([low, high]) == pytest.approx(expected)
+
+
+def test_one_group_has_no_interval():
+    ratio, low, high = scores.ratio_interval(np.ones(2), np.full(2, 4.0), ["a", "a"])
+    assert (ratio, np.isnan(low), np.isnan(high)) == (0.25, True, True)
+    assert scores.with_ends(ratio, low, high) == ".25 (one group)"
+    assert scores.with_ends(0.5, 0.001, 1e6) == ".50 (.00 to over 100)"
+
+
+def test_groups_that_all_hold_are_one_trial_each():
+    rate, low, high = scores.coverage_interval(np.ones(5), ["a", "a", "b", "c", "c"])
+    assert (rate, high) == (1.0, 1.0)
+    assert low == pytest.approx(0.025 ** (1 / 3))  # at this rate three of three hold in one case of 40
+    rate, low, high = scores.coverage_interval(np.zeros(3), ["a", "b", "c"])
+    assert (rate, low) == (0.0, 0.0)
+    assert high == pytest.approx(1 - 0.025 ** (1 / 3))
+
+
+def test_coverage_of_independent_curves_is_a_binomial_rate():
+    inside = np.repeat([1.0, 0.0], [45, 5])
+    names = [str(i) for i in range(50)]
+    # A variance of n / (n - 1) times the binomial's: 49 trials of 50.
+    hits, trials = 0.9 * 49, 49
+    _, low, high = scores.coverage_interval(inside, names)
+    assert low == pytest.approx(beta(hits, trials - hits + 1).ppf(0.025))
+    assert high == pytest.approx(beta(hits + 1, trials - hits).ppf(0.975))
+    # The same curves in pairs that agree are worth half as many trials, less what the quantiles cost.
+    pairs = [str(i // 2) for i in range(50)]
+    _, low, high = scores.coverage_interval(np.repeat([1.0, 0.0], [44, 6]), pairs)
+    trials = 24 * (student(49).ppf(0.975) / student(24).ppf(0.975)) ** 2
+    hits = 0.88 * trials
+    assert low == pytest.approx(beta(hits, trials - hits + 1).ppf(0.025))
+    assert high == pytest.approx(beta(hits + 1, trials - hits).ppf(0.975))
+
+
+def test_coverage_intervals_hold_the_rate():
+    """400 samples of 20 groups of 3 curves that mostly agree, at a rate of .9."""
+    rng = np.random.default_rng(0)
+    held = 0
+    for _ in range(400):
+        shared = rng.random(20) < 0.9
+        alone = rng.random((20, 3)) < 0.9
+        inside = np.where(rng.random((20, 3)) < 0.7, shared[:, None], alone).astype(float)
+        _, low, high = scores.coverage_interval(inside.ravel(), list(np.repeat(np.arange(20), 3)))
+        held += low <= 0.9 <= high
+    assert held >= 0.93 * 400
+
+
+def test_past_forecasts_by_hand_are_those_of_the_model():
+    y = (0.2 + 3 * X**-0.4) * np.exp(0.01 * np.random.default_rng(0).normal(size=X.size))
+    (one,) = choose.ask([(2.0, curve_of(y))])
+    back = width_ways.look_back(one, (1.5, 2.0, 3.0, 4.5))
+    assert [told.divisor for told in back] == [1.5, 2.0, 3.0, 4.5]
+    counts = 1 / np.array([1.5, 2.0, 3.0, 4.5])
+    assert np.average([told.missed for told in back], weights=counts) == pytest.approx(one.model.past)
+    shipped = width_ways.relearned(one, "as shipped")
+    np.testing.assert_allclose(shipped.parts, one.parts, rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", [name for name in width_ways.OTHERS if name != "as shipped"])
+def test_other_ways_change_only_what_past_forecasts_say(name):
+    y = (0.2 + 3 * X**-0.4) * np.exp(0.01 * np.random.default_rng(0).normal(size=X.size))
+    (one,) = choose.ask([(2.0, curve_of(y))])
+    other = width_ways.relearned(one, name).parts
+    past = list(choose.uncertainty.SCALES).index("past")
+    assert (np.delete(other, past, axis=0) == np.delete(one.parts, past, axis=0)).all()
+    assert 0.2 < other[past].mean() / one.parts[past].mean() < 5
+    assert not np.allclose(other[past], one.parts[past], rtol=0.01)
 
 
 def test_domains_count_alike():

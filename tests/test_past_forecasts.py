@@ -38,9 +38,16 @@ def test_each_origin_is_forecast_from_what_came_before_it():
 
 
 def test_an_origin_with_too_few_points_before_it_tells_nothing():
-    few = slice(5, None, 5)  # 7 points: 6 up to x_max over 1.5 and over 2, 5 up to x_max over 3 and over 4.5
-    assert len(past_forecasts(LOG_X[few], LOG_Y[few], EVEN[few])) == 2
+    few = slice(5, None, 5)  # 7 points: 6 up to x_max over 1.5, 5 up to x_max over 3
+    assert len(past_forecasts(LOG_X[few], LOG_Y[few], EVEN[few])) == 1
     assert past_forecasts(LOG_X[:5], LOG_Y[:5], EVEN[:5]) == []
+
+
+def test_origins_with_the_same_points_before_them_count_once():
+    few = slice(None, None, 4)  # 10 points: 9 up to x_max over 1.5 and over 2, 8 over 3, 7 over 4.5
+    found = past_forecasts(LOG_X[few], LOG_Y[few], EVEN[few])
+    assert [one.counts for one in found] == pytest.approx([1 / 1.5, 1 / 3, 1 / 4.5])
+    assert [one.z.size for one in found] == [1, 1, 1]
 
 
 def test_late_forecasts_count_most_for_the_usual_error():

@@ -142,6 +142,42 @@ def test_the_scale_is_its_parts():
     assert told[1] > told[0]
 
 
+def test_few_points_have_the_standard_error_of_a_straight_line():
+    """As far as past forecasts are missing: of five points none, of eight two of the three wanted."""
+    at = np.array([1.5e6, 2e6, 1e7])
+    for n, forecasts in ((5, 0), (8, 2)):
+        x = np.geomspace(1e4, 1e6, n)
+        y = noisy(x, lambda x: 30 * x**-0.5, 0.03, 2)
+        model = model_curve(x, y)
+        assert model.n_scores == forecasts
+        missing = 1 - forecasts / 3
+        design = np.column_stack([np.ones(n), np.log(x)])
+        asked = np.column_stack([np.ones(3), np.log(at)])
+        variance = (asked @ np.linalg.inv(design.T @ design) * asked).sum(axis=1)
+        sd = local_noise(np.log(x), np.log(y)).sd
+        np.testing.assert_allclose(model.scale_parts(at)[1][-1], sd * np.sqrt(missing * variance), rtol=1e-6)
+    many = model_curve(X, noisy(X, with_floor, 0.03, 2))
+    assert (many.scale_parts(at)[1][-1] == 0).all()
+
+
+@pytest.mark.parametrize(("n", "noise"), [(5, 0.03), (6, 0.03), (6, 0.1), (7, 0.1)])
+def test_intervals_hold_on_few_noisy_points(n, noise):
+    """Power laws with floor of which a law is told; without the line's part half to three in four hold."""
+    rng = np.random.default_rng(n)
+    inside = []
+    for _ in range(150):
+        alpha, floor = rng.uniform(0.1, 0.8), rng.uniform(0.0, 0.8)
+        x = np.geomspace(1.0 / rng.choice([8.0, 30.0, 100.0]), 1.0, n)
+        y = (floor + (1 - floor) * x**-alpha) * np.exp(rng.normal(0, noise, n))
+        model = model_curve(x, y)
+        if model.average is not None:
+            mean, scale = model.log_moments(np.array([2.0]))
+            outcome = np.log(floor + (1 - floor) * 2.0**-alpha) + rng.normal(0, noise)
+            inside.append(abs(outcome - mean[0]) <= quantile_factor(0.9) * scale[0])
+    assert len(inside) > 90
+    assert 0.8 <= np.mean(inside) <= 0.97
+
+
 def test_points_of_large_standard_error_count_less():
     y = with_floor(X)
     spoilt, se = y.copy(), 0.001 * y

@@ -47,13 +47,16 @@ def past_forecasts(log_x: Array, log_y: Array, precision: Array) -> list[PastFor
         precision: What each point counts beside its place, shape (n,).
 
     Returns:
-        One for each of `ORIGINS` that has points enough before it.
+        One for each of `ORIGINS` that has points enough before it. Of origins with the same points before
+        them, as sparse curves have, the latest alone: a forecast counts once.
     """
-    found = []
+    found: list[PastForecast] = []
+    latest = 0
     for divisor in ORIGINS:
         cut = int((log_x <= log_x[-1] - np.log(divisor)).sum())
-        if cut < MIN_PAST:
+        if cut < MIN_PAST or cut == latest:
             continue
+        latest = cut
         origin = log_x[cut - 1]
         z = log_x[cut:] - origin
         near = z <= max(np.log(REACH), float(z[0]))

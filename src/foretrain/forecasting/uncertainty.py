@@ -28,8 +28,9 @@ SCALES = {
     "correlated": 0.10,
     "past": 1.60,
     "distance": 0.03,
-    "spread": 0.70,
+    "spread": 0.35,
     "unknown": 0.10,
+    "line": 1.00,
 }
 """What each of `CurveModel.scale_parts` adds to the scale of the forecast, squares summed."""
 
@@ -52,7 +53,8 @@ SLOPE_PRIOR = 0.15
 """Log slope that a curve of unknown law may have: the width of a projection from the last value alone."""
 
 # The scales are chosen for coverage and interval score together on published curves of several domains;
-# docs/benchmarks.md says on which, and what they reach on domains that were left out of the choice.
+# docs/benchmarks.md says on which, and what they reach on domains that were left out of the choice. That of
+# the line is not chosen: it is a standard error, and no published curve is both short and noisy.
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,8 @@ class CurveModel:
         past: How far off past forecasts were, per ln x: see `usual_error`.
         slope: Mean absolute log slope of the last part, d ln y / d ln x.
         n_scores: How many past forecasts that was learned from; with none the intervals are uncalibrated.
+        line: What a straight line through the points in ln x is worth: their number, their mean ln x less
+            `log_top`, and the sum of squares about it.
     """
 
     reasons: tuple[FitStatus, ...]
@@ -81,6 +85,7 @@ class CurveModel:
     past: float
     slope: float
     n_scores: int
+    line: tuple[float, float, float] = (1.0, 0.0, 1.0)
 
     @property
     def floor_interval(self) -> tuple[float, float] | None:
@@ -131,11 +136,12 @@ class CurveModel:
         return np.asarray(change * seen / (seen + (FAINT * self.noise[1]) ** 2 + 1e-300))
 
     def scale_parts(self, at: Array) -> tuple[Array, Array]:
-        """Mean log error at each of `at`, shape (n,), and what makes up its scale, shape (7, n).
+        """Mean log error at each of `at`, shape (n,), and what makes up its scale, shape (8, n).
 
         The parts, in the order of `SCALES`: the three of `noise`; the errors of past forecasts and the fall
         still to come, which grow like the square root of the distance; and, as far as past forecasts are
-        missing, the spread of the shapes and the distance itself.
+        missing, the spread of the shapes, the distance itself, and what the noise from point to point makes
+        uncertain of a straight line through so many points: few noisy points may lie on a wrong curve.
         """
         z = np.log(np.asarray(at, dtype=float)) - self.log_top
         beyond = np.maximum(z, 0.0)
@@ -145,12 +151,14 @@ class CurveModel:
             mean, spread = self.average.moments(z)
             mean = self.level + np.where(z > 0, self.expected(mean - self.level), mean - self.level)
         unknown = np.sqrt(max(0.0, 1.0 - self.n_scores / ENOUGH_PAST))
+        count, centre, squares = self.line
         parts = [
             *(part * flat for part in self.noise),
             self.past * np.sqrt(NEAR * beyond + 0.02),
             self.slope * np.sqrt(NEAR * beyond),
             unknown * spread,
             unknown * self.slope * beyond,
+            unknown * self.noise[1] * np.sqrt(1.0 / count + (z - centre) ** 2 / squares),
         ]
         return mean, np.array(parts)
 
@@ -199,6 +207,7 @@ def model_curve(x: Array, y: Array, *, y_se: Array | None = None) -> CurveModel:
         past=usual_error(past, windows),
         slope=slope,
         n_scores=len(past),
+        line=(float(u.size), float(u.mean()), float(((u - u.mean()) ** 2).sum())),
     )
     return replace(model, reasons=_reasons(log_x, log_y, model, averaged))
 
