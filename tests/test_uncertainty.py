@@ -162,7 +162,7 @@ def test_few_points_have_the_standard_error_of_a_straight_line():
 
 @pytest.mark.parametrize(("n", "noise"), [(5, 0.03), (6, 0.03), (6, 0.1), (7, 0.1)])
 def test_intervals_hold_on_few_noisy_points(n, noise):
-    """Power laws with floor of which a law is told; without the line's part half to three in four hold."""
+    """Power laws with floor of which a law is told; without the line's part .4 to .8 hold."""
     rng = np.random.default_rng(n)
     inside = []
     for _ in range(150):
