@@ -251,7 +251,7 @@ def draw(told: Told, path: Path) -> None:
     last.set(
         title=f"Linear model, {PARAMS} parameters", xscale="log", yscale="log", xlabel="samples", ylabel="MSE"
     )
-    last.legend(loc="upper left")
+    last.legend(loc="center right", fontsize=8)
     for row in axes[1:]:
         row[2].set_axis_off()
     figure.savefig(path, dpi=110)
