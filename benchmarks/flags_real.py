@@ -174,7 +174,10 @@ def family_table(records: Records, markdown: bool) -> None:
     sizes = [run for run in trained if run.name.startswith("study")]
     sheet = Sheet(
         f"beside a study: flagged before {QUARTER / STEPS:.0%} of the run; good rates: flagged at all",
-        ("", "earlier runs", "runs", "foretrain", "by the family", "MedianPruner", "WilcoxonPruner"),
+        (
+            *("", "earlier runs", "runs", "foretrain", "by the family", "of these by the law of sizes"),
+            *("when, median", "MedianPruner", "WilcoxonPruner"),
+        ),
     )
     for width, library in ((WIDTH, alike), (LARGEST, sizes)):
         for factor in (1.0, 5.0, 0.2):
@@ -182,7 +185,8 @@ def family_table(records: Records, markdown: bool) -> None:
             if not runs or len(library) < 2:
                 continue
             until = np.inf if factor == 1.0 else QUARTER
-            ours = family = 0
+            ours = family = law = 0
+            steps = []
             peers = {"median": 0, "wilcoxon": 0}
             for run in runs:
                 study = {one.name: records.record(one) for one in [*library, run]}
@@ -190,6 +194,8 @@ def family_table(records: Records, markdown: bool) -> None:
                 flags = [f for f in FlagBook().flags(study, run.name, METRIC) if f.step <= until]
                 ours += bool(flags)
                 family += any(f.kind.value == "above_family" for f in flags)
+                law += any("sizes" in f.evidence for f in flags)
+                steps += [f.step for f in flags[:1]]
                 finished = np.array([records(one)[1] for one in library])
                 for name in peers:
                     peers[name] += pruner(name, finished, y, step) <= min(until, STEPS)
@@ -200,7 +206,9 @@ def family_table(records: Records, markdown: bool) -> None:
                 f"width {width}, {rate}{upto}",
                 told,
                 str(len(runs)),
-                *map(str, (ours, family, *peers.values())),
+                *map(str, (ours, family, law)),
+                f"step {np.median(steps):.0f}" if steps else "-",
+                *map(str, peers.values()),
             )
     sheet.show(markdown=markdown)
 

@@ -242,7 +242,7 @@ def larger_tasks(folder: Path) -> dict[str, list[Task]]:
         task = ((n[small], d[small], y[small]), (n[~small], d[~small], y[~small]))
         groups[f"epoch_chinchilla below {cut:.2g}"].append(task)
     groups["epoch_chinchilla, five runs (60 draws)"] = list(_fives(n, d, y))
-    for points in _porian_points(folder).values():
+    for points in porian_points(folder).values():
         n, d, y = points
         sizes = np.unique(n)
         for count in (5, 7, 9, 11):
@@ -255,7 +255,7 @@ def larger_tasks(folder: Path) -> dict[str, list[Task]]:
 def counted_tasks(folder: Path) -> dict[str, list[Task]]:
     """The next larger sizes from four, by what counts as a parameter: with the head or without."""
     groups: dict[str, list[Task]] = defaultdict(list)
-    for key, (n, d, y) in _porian_points(folder).items():
+    for key, (n, d, y) in porian_points(folder).items():
         sizes = np.unique(n)
         for first in range(sizes.size - 4):
             known = np.isin(n, sizes[first : first + 4])
@@ -287,7 +287,7 @@ def _fives(n: np.ndarray, d: np.ndarray, y: np.ndarray) -> Iterator[Task]:
         yield (sizes, d[known], y[known]), (n[asked], d[asked], y[asked])
 
 
-def _porian_points(folder: Path) -> dict[tuple[str, ...], Points]:
+def porian_points(folder: Path) -> dict[tuple[str, ...], Points]:
     """The points with at least three tokens a parameter, by setting."""
     groups = defaultdict(list)
     for row in rows_of(folder / "porian2024/isoflop_points.csv"):

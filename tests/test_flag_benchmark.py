@@ -13,8 +13,10 @@ BENCHMARKS = str(Path(__file__).parents[1] / "benchmarks")
 sys.path.insert(0, BENCHMARKS)
 try:
     import flags as benchmark
+    import flags_families
     import flags_peers
     import flags_runs
+    import flags_studies
     from flags_runs import FAULTS, Runs, Setting, simulate
 finally:
     sys.path.remove(BENCHMARKS)
@@ -92,3 +94,40 @@ def test_published_curves_raise_next_to_no_flags(published_curves):
     some = list(curves.values())[::8]
     assert len(some) > 60
     assert sum(bool(foretrain.flag_run(*curve)) for curve in some) <= 3
+
+
+@pytest.mark.parametrize("form", flags_studies.FORMS)
+def test_larger_models_and_more_data_lower_the_error_of_every_form(form):
+    law = flags_studies.Family(0.35, 0.35, 1.0, 1.0, 1.0)
+    data = np.geomspace(1, 30, 20)
+    errors = np.array([flags_studies.FORMS[form](law, size, data) for size in (1.0, 4.0, 64.0)])
+    assert (np.diff(errors, axis=0) < 0).all() and (np.diff(errors, axis=1) < 0).all()
+    assert errors.min() > 0
+
+
+def test_wrong_rates_differ_from_the_good_run_by_what_they_say():
+    study = flags_studies.draw_study(np.random.default_rng(3), 1)
+    assert len(study.runs) >= 4 and len(study.sizes_before(list(study.runs)[3])) == 3
+
+    def values(run):
+        return np.array([o.value for o in run.observations])
+
+    for name, run in study.runs.items():
+        raised = study.wrong["5 times, 10 % above"][name]
+        np.testing.assert_allclose(values(raised) / values(run), np.exp(0.1))
+        assert raised.schedule.peak == pytest.approx(5 * run.schedule.peak)
+        slow = values(study.wrong["a fifth"][name]) / values(run)
+        assert (slow > 1.01).all() and slow[0] > slow[-1]
+
+
+def test_published_points_are_validations_of_their_size(published_curves):
+    points = np.array([[1e6, 1e6, 1e6, 4e6], [1e9, 2e9, 4e9, 8e9], [3.0, 2.9, 2.8, 2.5]])
+    run = flags_families.run_of(points, 1e6)
+    assert run["step"].tolist() == [12_500, 25_000, 50_000] and run["y"].tolist() == [3.0, 2.9, 2.8]
+    sets = flags_families.families(published_curves)
+    assert {name for name, _ in sets} == {"gadre2024", "porian2024"}
+    runs = flags_families.runs_of(sets[0][1])
+    assert min(run["y"].size for run in runs) == flags_families.FEWEST
+    own = runs.pop(len(runs) // 2)
+    assert flags_families.above(own, runs, 0.0) == (False, False)
+    assert flags_families.above(own, runs, 0.1) == (True, True)
