@@ -237,7 +237,7 @@ def healthy_table(drawn: list[Study], markdown: bool) -> None:
 
 def wrong_table(drawn: list[Study], markdown: bool) -> None:
     """Wrong rates at a new size, beside healthy runs of at least three other sizes."""
-    first: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    first: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
     for study in track(drawn, description="wrong rates", console=Console(stderr=True)):
         book = FlagBook()
         for name in study.runs:
@@ -252,15 +252,19 @@ def wrong_table(drawn: list[Study], markdown: bool) -> None:
                     min((flag.step / end for flag in flags if told(flag)), default=np.inf)
                     for told in (of_sizes, lambda flag: True)
                 ]
-                first[what].append((soonest[0], soonest[1]))
+                where = (
+                    "smaller than all others" if study.params[name] < min(before) else "larger, or between"
+                )
+                first[where, what].append((soonest[0], soonest[1]))
     sheet = Sheet(
         f"a wrong rate at a new size: flagged before {SOON:.0%} of the run, %",
-        ("rate", "runs", "flagged", "by the law of other sizes", "ever", "when, median", "90 %"),
+        ("size", "rate", "runs", "flagged", "by the law of other sizes", "ever", "when, median", "90 %"),
     )
-    for what, steps in first.items():
+    for (where, what), steps in sorted(first.items(), key=lambda item: item[0][0]):
         by_law, by_any = np.transpose(steps)
         hit = np.sort(by_any[np.isfinite(by_any)])
         sheet.add(
+            where,
             what,
             str(len(steps)),
             interval(int((by_any <= SOON).sum()), len(steps)),
