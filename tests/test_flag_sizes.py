@@ -8,7 +8,7 @@ from scipy.signal import lfilter
 from scipy.stats import t as student
 
 import foretrain
-from foretrain.flagging.family import GAIN, Curve
+from foretrain.flagging.family import GAIN, Curve, Family
 from foretrain.flagging.replay import BESIDE_SHARE, FAMILY_SHARE
 from foretrain.flagging.sizes import MOST_RUNS, SPENT, Sizes, usable
 from foretrain.flags import FlagKind
@@ -168,6 +168,16 @@ def test_runs_of_which_the_others_do_not_tell(change, why):
     run = of(truth(NEW), NEW)
     assert usable(curves(), run) and not usable(curves(), replace(run, **change)), why
     assert usable([replace(curve, path=None) for curve in curves()], run) == []
+
+
+def test_a_run_that_falls_steeply_as_the_others_did_falls_no_less():
+    """Earlier runs are averaged over three validations: of a power law that lifts nothing."""
+    step = np.arange(20, 1001, 20)
+    alike = Curve(RatePath.of(np.ones(1000)), step, -0.44 * np.log(step), 1e-3)
+    family = Family([alike] * 4, 0.003)
+    found = [family.update(*one) for one in zip(alike.log_y, alike.place(step), strict=True)]
+    assert max(abs(off.fall) for off in found if off) < 0.01
+    assert any(off and off.fall != 0.0 for off in found)
 
 
 def test_batches_that_grow_with_size_go_on_growing():

@@ -77,6 +77,12 @@ def same_size(one: float | None, other: float | None) -> bool:
     return max(one, other) <= SAME_SIZE * min(one, other)
 
 
+def _means(values: Array) -> Array:
+    """Of neighbouring values, the first and the last as they are."""
+    means = np.convolve(values, np.full(SMOOTH, 1.0 / SMOOTH), mode="valid")
+    return np.concatenate([values[:1], means, values[-1:]])
+
+
 def off_trend(curves: Sequence[Curve], run: Curve, of: str) -> float | None:
     """What a run has of something over what a power law of size through others has; None if not known."""
     known = [curve for curve in curves if curve.params and getattr(curve, of)]
@@ -129,11 +135,11 @@ class Family:
         curves = []
         for curve in library:
             place = curve.place(curve.steps)
-            log_y = curve.log_y + GAIN * place[:, 1]
+            z, log_y = place[:, 0], curve.log_y + GAIN * place[:, 1]
             if log_y.size > 2 * SMOOTH:
-                means = np.convolve(log_y, np.full(SMOOTH, 1.0 / SMOOTH), mode="valid")
-                log_y = np.concatenate([log_y[:1], means, log_y[-1:]])
-            curves.append((place[:, 0], np.stack([log_y, place[:, 1]])))
+                # Places, too: else a curve is lifted where it bends, most of all at its beginning.
+                z, log_y = _means(z), _means(log_y)
+            curves.append((z, np.stack([log_y, place[:, 1]])))
         self._curves = Along(curves)
         self._last: deque[Array] = deque(maxlen=SMOOTH)
         self._noise, self._count, self._start = 0.0, 0, 0.0
