@@ -124,12 +124,15 @@ def faults_table(seed: int, runs: int, markdown: bool) -> None:
     )
     late = Sheet(
         "foretrain: delays",
-        ("", "runs", "before the onset, %", "found in 10 %", "in 20 %", "median delay", "90 %"),
+        (
+            *("", "runs", "before the onset, %", "found in 10 %", "50 validations", "200 validations"),
+            *("in 20 %", "median delay", "90 %"),
+        ),
     )
     for fault in [None, *FAULTS]:
         cells: list[str] = []
         for rule in ALONE.values():
-            soon, delays, before = [], [], []
+            soon, delays, before, many = [], [], [], []
             for index, setting in enumerate(faulty_settings(seed)):
                 group = simulate(seed * 1000 + index, runs, setting, fault)
                 first = rule(group)
@@ -137,6 +140,7 @@ def faults_table(seed: int, runs: int, markdown: bool) -> None:
                 soon.append(np.isfinite(first) if fault is None else found)
                 delays.append(delay)
                 before.append(first <= group.onset)
+                many += [setting.n] * runs
             told, delay = np.concatenate(soon), np.concatenate(delays)
             cells.append(f"{100 * told.mean():.1f}")
             if fault and rule is foretrain_flags:
@@ -146,6 +150,7 @@ def faults_table(seed: int, runs: int, markdown: bool) -> None:
                     str(told.size),
                     f"{100 * np.mean(np.concatenate(before)):.1f}",
                     interval(int(told.sum()), told.size),
+                    *(f"{100 * told[np.array(many) == n].mean():.1f}" for n in (50, 200)),
                     f"{100 * np.mean(delay <= 2 * SOON):.1f}",
                     *(f"{100 * np.quantile(hit, q):.1f} %" for q in (0.5, 0.9)),
                 )
