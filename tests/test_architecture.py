@@ -120,7 +120,7 @@ child: analysis observation report store
 study.file: storage.urls study.job study.points
 storage.merging: observation storage.reader storage.record_file storage.records
 importers: axes conventions observation schedule storage.records storage.url_store storage.urls store
-    tensorboard.events
+    tensorboard.events tensorboard.metadata
 cli: analysis axes compute conventions decisions families.repeated fitting flags foretrain frontier importers
     laws observation report reporting.comparison reporting.entering reporting.findings reporting.overview
     reporting.points reporting.sentences resampling run_flags runs.course status storage.attempts

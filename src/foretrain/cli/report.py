@@ -114,7 +114,7 @@ def _sizes(told: Told) -> tuple[Callable[[Mapping[str, bytes]], str], dict[str, 
 
 
 def _put_into_tab(log_dir: str, told: Sequence[Told]) -> None:
-    """Writes the reports beside the runs' event files; a run that has none is not in TensorBoard either."""
+    """Writes the reports beside the runs' event files, or beside their records where there are none."""
     if is_url(log_dir):
         raise CommandError(
             "Expected a directory with --tab, got a URL: TensorBoard's files lie elsewhere.", 2
@@ -123,20 +123,24 @@ def _put_into_tab(log_dir: str, told: Sequence[Told]) -> None:
     try:
         # Looked up, never joined: a run's name is no path.
         places = {name_under(root, place): place for place in SOURCES["tensorboard"].find(root)}
-        reports = [report for one in told for report in one.reports]
-        found = [report for report in reports if report.run in places]
-        for report in found:
-            replace_report(places[report.run], report)
+        for one in told:
+            for report in one.reports:
+                beside = places.get(report.run) or _records_of(one, report.run)
+                replace_report(beside, report)
     except ModuleNotFoundError:
         raise CommandError("The tab needs TensorBoard: pip install 'foretrain[tensorboard]'.") from None
     except (OSError, LogError) as error:
         raise CommandError(f"The reports cannot be put into the tab: {error}.") from None
-    left = [report.run for report in reports if report.run not in places]
-    warn(f"{len(found)} reports are in the tab.")
+    warn(f"{sum(len(one.reports) for one in told)} reports are in the tab.")
     if others := sum(len(one.others) for one in told):
         warn(f"{others} runs were not analyzed, and keep the reports that they have: pass --all for theirs.")
-    if left:
-        warn(f"Without event files under {root}, and so not in TensorBoard: {', '.join(left)}.")
+
+
+def _records_of(told: Told, run: str) -> Path:
+    """The folder of a run's records, which has its files since they were read."""
+    folder = told.study.folder
+    assert folder is not None
+    return folder / folder_name(run)
 
 
 def _title(reports: Sequence[Report]) -> str:

@@ -8,11 +8,13 @@ from pathlib import Path
 from foretrain.importers.logs import LogError, LoggedRun, Point, Source, files_named, in_order, name_under
 from foretrain.importers.settings import read_flat_yaml
 from foretrain.tensorboard.events import read_events
+from foretrain.tensorboard.metadata import OWN_SUFFIX
 
 
 def find(path: Path) -> list[Path]:
-    """The folders under a path that hold event files, as TensorBoard finds runs."""
-    return sorted({file.parent for file in files_named(path, lambda name: "tfevents" in name)})
+    """The folders under a path that hold event files, as TensorBoard finds runs; our reports are no run."""
+    files = files_named(path, lambda name: "tfevents" in name and not name.endswith(OWN_SUFFIX))
+    return sorted({file.parent for file in files})
 
 
 def read(place: Path, root: Path, wanted: Collection[str]) -> list[LoggedRun]:

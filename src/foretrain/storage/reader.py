@@ -34,12 +34,14 @@ class Study:
         reasons: How many lines were skipped, by reason.
         unfinished: How many files end in a line without an end: a process was stopped in the middle of a
             write, or is writing now.
+        folder: The study's folder; None of a study that was put together.
     """
 
     runs: dict[str, RunRecord] = field(default_factory=dict)
     damaged: int = 0
     reasons: dict[str, int] = field(default_factory=dict)
     unfinished: int = 0
+    folder: Path | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,7 @@ class StudyReader:
             damaged=sum(reasons.values()),
             reasons=dict(sorted(reasons.items())),
             unfinished=sum(recording.unfinished for recording in recordings),
+            folder=self._study_dir,
         )
         if unsaved is None:
             self._study = study

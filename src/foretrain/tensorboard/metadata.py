@@ -21,6 +21,10 @@ CONTENT = json.dumps({"v": CONTENT_VERSION, "kind": "report"}).encode()
 belongs in it."""
 
 
+OWN_SUFFIX = ".foretrain"
+"""End of the name of an event file that holds one report and nothing else."""
+
+
 def report_tag(metric: str) -> str:
     """The tag under which the reports on a metric are written."""
     return REPORT_TAG_PREFIX + metric

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from foretrain.report import MAX_REPORT_BYTES, Report, ReportError
-from foretrain.tensorboard.metadata import CONTENT, PLUGIN_NAME, report_tag
+from foretrain.tensorboard.metadata import CONTENT, OWN_SUFFIX, PLUGIN_NAME, report_tag
 
 _quick_loads: Callable[[str | bytes], Any] = json.loads
 with contextlib.suppress(ImportError):  # it only saves time
@@ -21,8 +21,6 @@ with contextlib.suppress(ImportError):  # it only saves time
 # TensorBoard's and tensorboardX's messages have the same fields but are different classes, and each writer
 # takes only its own.
 _SUMMARY_MODULES = ("tensorboard.compat.proto.summary_pb2", "tensorboardX.proto.summary_pb2")
-OWN_SUFFIX = ".foretrain"
-"""Ends the names of event files that hold a report and nothing else."""
 _DT_STRING = 7  # tensorflow/core/framework/types.proto
 # Field 4 of SummaryMetadata, data_class = DATA_CLASS_TENSOR (summary.proto): without it TensorBoard's readers
 # do not list the tag. As bytes, because tensorboardX's message does not name the field, but keeps it.
