@@ -35,7 +35,7 @@ PLANNED = 100_000.0
 BATCH, TOKENS, EPOCH = 16, 64, 20_000  # samples of a step, tokens of a sample, samples of an epoch
 RATE = 3e-3
 # The chart, the table of flags, or a sentence in their place.
-DRAWN = ".chart svg .points, .flags-table:not([hidden]) table, .state:not([hidden]) h2"
+DRAWN = ".chart svg .points, .flags-table:not([hidden]) :is(table, h2), .state:not([hidden]) h2"
 
 
 def error_of(params: float, data: float) -> float:
