@@ -41,7 +41,7 @@ class Study:
     damaged: int = 0
     reasons: dict[str, int] = field(default_factory=dict)
     unfinished: int = 0
-    folder: Path | None = field(default=None, compare=False)
+    folder: Path | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
