@@ -16,19 +16,14 @@ import pruning_study
 from foretrain.analysis import Question, analyze
 from foretrain.pruning import fit_curves
 from foretrain.study.job import read_states
+from noisy_digits import write_noisy_digits
 from pruning_net import Network, Rounds, count_weights, prune_and_rewind, runs_of
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pruning")
-    rng = np.random.default_rng(0)
-    labels = np.arange(600) % 10
-    images = rng.integers(0, 256, (10, 16, 16))[labels] + rng.normal(0, 120, (600, 16, 16))
-    images = np.clip(images, 0, 255).astype(np.uint8)  # so noisy that all networks make errors
-    path = str(folder / "digits.npz")
-    parts = {"x_train": images[:400], "x_test": images[400:]}
-    np.savez(path, y_train=labels[:400], y_test=labels[400:], **parts)
+    path = write_noisy_digits(folder, 600, train=400, noise=120)
     return folder, path, pruning_study.run(folder / "runs", path=path, small=True)
 
 

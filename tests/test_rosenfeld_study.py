@@ -13,18 +13,13 @@ import rosenfeld_study
 from foretrain.axes import Counts
 from foretrain.observation import Observation
 from foretrain.study import grid
+from noisy_digits import write_noisy_digits
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     folder = tmp_path_factory.mktemp("rosenfeld")
-    rng = np.random.default_rng(0)
-    labels = np.arange(200) % 10
-    images = rng.integers(0, 256, (10, 16, 16))[labels] + rng.normal(0, 700, (200, 16, 16))
-    images = np.clip(images, 0, 255).astype(np.uint8)  # so noisy that all networks make errors
-    path = str(folder / "digits.npz")
-    parts = {"x_train": images[:160], "x_test": images[160:]}
-    np.savez(path, y_train=labels[:160], y_test=labels[160:], **parts)
+    path = write_noisy_digits(folder, 200, train=160, noise=700)
     return folder, path, rosenfeld_study.run(folder / "runs", path=path, small=True)
 
 

@@ -46,6 +46,22 @@ def same_length(**arrays: Array) -> None:
         raise ValueError(f"Expected one-dimensional arrays of the same length, got {told}.")
 
 
+def broadcast(first: str, one: ArrayLike, second: str, other: ArrayLike) -> tuple[Array, Array]:
+    """Two arrays of positive numbers, by name, in the shape of both together.
+
+    Raises:
+        ValueError: If a number is not positive and finite, or the two do not broadcast.
+    """
+    a, b = positive(first, one), positive(second, other)
+    try:
+        a, b = np.broadcast_arrays(a, b)
+    except ValueError:
+        raise ValueError(
+            f"Expected `{first}` and `{second}` to broadcast, got shapes {a.shape} and {b.shape}."
+        ) from None
+    return a, b
+
+
 def check_levels(levels: Sequence[float]) -> tuple[float, ...]:
     """The nominal levels of intervals.
 

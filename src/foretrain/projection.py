@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from foretrain.families.family import family_moments
 from foretrain.families.model import FamilyModel
 from foretrain.forecasting.uncertainty import model_curve, quantile_factor
-from foretrain.inputs import check_levels, positive, same_length
+from foretrain.inputs import broadcast, check_levels, positive, same_length
 from foretrain.laws.law import Array
 from foretrain.report import Band, NamedProjection
 from foretrain.status import FitStatus
@@ -204,12 +204,6 @@ def forecast_family(
         ValueError: If `at_params` or `at_data` holds a number that is not positive and finite, or the two do
             not broadcast.
     """
-    at_n, at_d = positive("at_params", at_params), positive("at_data", at_data)
-    try:
-        at_n, at_d = np.broadcast_arrays(at_n, at_d)
-    except ValueError:
-        raise ValueError(
-            f"Expected `at_params` and `at_data` to broadcast, got shapes {at_n.shape} and {at_d.shape}."
-        ) from None
+    at_n, at_d = broadcast("at_params", at_params, "at_data", at_data)
     (mean, scale), model = family_moments(n, d, y, at_n.ravel(), at_d.ravel(), model)
     return intervals(mean.reshape(at_n.shape), scale.reshape(at_n.shape), levels, model.reasons)

@@ -9,9 +9,11 @@ from numpy.typing import ArrayLike
 from scipy.special import expit, fdtrc
 
 from foretrain.downstream.sampler import sample
+from foretrain.families.family import missed_more
 from foretrain.hestness.law import Estimate
 from foretrain.inputs import positive, same_length
 from foretrain.laws.law import Array
+from foretrain.laws.numerics import effective_count
 from foretrain.status import Coded
 
 MIN_POINTS = 6
@@ -24,9 +26,6 @@ al. 2024, where too much error of larger models is foretold if all points count 
 
 ORIGINS = (0.5, 0.65, 0.8)
 """Past predictions are made from these shares of the points, the highest losses first."""
-
-PRIOR_SCORES = 2.0
-"""Past predictions are few: as many good ones are taken as seen before."""
 
 UNRELATED_P = 0.01
 """A metric follows the loss where a constant fits so much worse by chance only at this rate (F test)."""
@@ -240,15 +239,12 @@ def _weights(x: Array) -> tuple[Array, float]:
     off = (x - x.min()) / (x.max() - x.min())
     wanted = max(RECENT * x.size, min(LEAST_RECENT, 0.999 * x.size))
 
-    def effective(w: Array) -> float:
-        return float(w.sum() ** 2 / (w**2).sum())
-
     low, high = 0.0, 200.0
     while high - low > 1e-6:
         middle = 0.5 * (low + high)
-        low, high = (middle, high) if effective(np.exp(-middle * off)) > wanted else (low, middle)
+        low, high = (middle, high) if effective_count(np.exp(-middle * off)) > wanted else (low, middle)
     w = np.exp(-low * off)
-    return w / w.mean(), effective(w)
+    return w / w.mean(), effective_count(w)
 
 
 def _inflation(x: Array, y: Array, chance: float | None, limits: tuple[float, float], seed: int) -> float:
@@ -262,7 +258,7 @@ def _inflation(x: Array, y: Array, chance: float | None, limits: tuple[float, fl
         told = [link.predict(at) for at in x[:past]]
         missed = [_score(value, one) for value, one in zip(y[:past], told, strict=True)]
         scores.append(float(np.mean(np.square(missed))))
-    return max(1.0, float(np.sqrt((PRIOR_SCORES + sum(scores)) / (PRIOR_SCORES + len(scores)))))
+    return missed_more(np.array(scores))
 
 
 def _score(value: float, told: Estimate) -> float:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from foretrain.downstream.link import LinkDoubt, MetricLink, fit_link
 from foretrain.families.family import family_moments
 from foretrain.forecasting.uncertainty import DEGREES_OF_FREEDOM
-from foretrain.inputs import check_levels, positive, same_length
+from foretrain.inputs import broadcast, check_levels, positive, same_length
 from foretrain.laws.law import Array
 from foretrain.projection import LEVELS, Forecast, intervals
 from foretrain.status import FitStatus
@@ -86,13 +86,7 @@ def forecast_metric(
     checked = check_levels(levels)
     known = ~np.isnan(v)
     link = fit_link(y[known], v[known], chance=chance, limits=limits, seed=seed)
-    at_n, at_d = positive("at_params", at_params), positive("at_data", at_data)
-    try:
-        at_n, at_d = np.broadcast_arrays(at_n, at_d)
-    except ValueError:
-        raise ValueError(
-            f"Expected `at_params` and `at_data` to broadcast, got shapes {at_n.shape} and {at_d.shape}."
-        ) from None
+    at_n, at_d = broadcast("at_params", at_params, "at_data", at_data)
     (mean, scale), model = family_moments(n, d, y, at_n.ravel(), at_d.ravel())
     t = np.random.default_rng(seed + 1).standard_t(DEGREES_OF_FREEDOM, link.noise.size)
     drawn = np.array([link.measured(np.exp(m + s * t)) for m, s in zip(mean, scale, strict=True)])

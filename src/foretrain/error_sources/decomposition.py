@@ -75,8 +75,7 @@ def split_error(
     """
     m, e = positive("data", data), positive("error", error)
     same_length(data=m, error=e)
-    sizes = np.unique(m)
-    medians = np.array([float(np.median(e[m == size])) for size in sizes])
+    sizes, medians = medians_by_data(m, e)
     total = float(medians[-1])
     for name, value in (("noise", noise), ("realizability", realizability)):
         if value is not None and not 0 <= value <= total:
@@ -105,6 +104,12 @@ def split_error(
         else Estimate.of(np.maximum(floors - known, 0.0), 0.9),
         missing=_missing(law, noise, realizability, train_error),
     )
+
+
+def medians_by_data(data: Array, error: Array) -> tuple[Array, Array]:
+    """The amounts of data of some runs, ascending, and the median error at each."""
+    sizes = np.unique(data)
+    return sizes, np.array([float(np.median(error[data == size])) for size in sizes])
 
 
 def _uncertainty(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from foretrain.error_sources.decomposition import medians_by_data
 from foretrain.error_sources.speed import LearningSpeed, judge_speed
 from foretrain.hestness.law import MIN_SHARDS, ErrorLaw, Estimate, fit_error_law
 from foretrain.inputs import positive, same_length
@@ -72,22 +73,17 @@ def compare_policies(
             f"Expected runs of the baseline {baseline!r}, got {', '.join(names)}: pass one of them as "
             "`baseline`."
         )
-    sizes, medians = _medians(m[tags == baseline], e[tags == baseline])
+    sizes, medians = medians_by_data(m[tags == baseline], e[tags == baseline])
     law = fit_error_law(sizes, medians) if sizes.size >= MIN_SHARDS else None
     curves = [
         PolicyCurve(baseline, sizes, medians, judge_speed(m[tags == baseline], e[tags == baseline]), None)
     ]
     for name in names:
         own = tags == name
-        sizes, medians = _medians(m[own], e[own])
+        sizes, medians = medians_by_data(m[own], e[own])
         worth = None if law is None else _worth(law, float(sizes[-1]), float(medians[-1]))
         curves.append(PolicyCurve(name, sizes, medians, judge_speed(m[own], e[own]), worth))
     return tuple(curves)
-
-
-def _medians(m: Array, e: Array) -> tuple[Array, Array]:
-    sizes = np.unique(m)
-    return sizes, np.array([float(np.median(e[m == size])) for size in sizes])
 
 
 def _worth(law: ErrorLaw, data: float, error: float) -> Estimate:

@@ -19,7 +19,7 @@ from foretrain.families.pairs import TEMPER, PairAverage, average_pairs
 from foretrain.fitting import MAX_CONTRAST, ratio
 from foretrain.laws import LAWS
 from foretrain.laws.law import SATURATION, Array
-from foretrain.laws.numerics import within_decade
+from foretrain.laws.numerics import effective_count, within_decade
 from foretrain.status import FitStatus
 
 RECENCY = 2.0
@@ -54,10 +54,19 @@ UNTESTED = 1.3
 share a law of data. On pairs of sizes of Porian et al. 2024 errors were as much larger than said."""
 
 PRIOR_SCORES = 2.0
-"""The forecasts of the family's own larger sizes are few: as many good ones are taken as seen before."""
+"""Past forecasts that tell how sure a law is are few: as many good ones are taken as seen before."""
 
 MAX_BACKTESTS = 8
 """How many of the largest sizes are forecast from the smaller ones."""
+
+
+def missed_more(squared: Array) -> float:
+    """By how much past forecasts missed more than they said; at least 1.
+
+    Args:
+        squared: What each missed, in standard deviations that it said, squared; shape (k,).
+    """
+    return max(1.0, float(np.sqrt((PRIOR_SCORES + squared.sum()) / (PRIOR_SCORES + squared.size))))
 
 
 def family_moments(
@@ -150,9 +159,7 @@ def model_family(n: Array, d: Array, y: Array) -> FamilyModel:
         log_odds.append(odds)
         told = np.clip(np.mean(log_odds) * max(len(log_odds) - MIN_SIZES, 0), -SATURATION, SATURATION)
         line_odds = float(np.exp(told))
-    squared = PRIOR_SCORES + float(np.square(scores).sum())
-    typical = float(np.sqrt(squared / (PRIOR_SCORES + len(scores))))
-    inflation = UNTESTED if sizes.size < MIN_SIZES else max(1.0, typical)
+    inflation = UNTESTED if sizes.size < MIN_SIZES else missed_more(np.square(scores))
     model = _average_exponents(n, d, y)
     return replace(model, inflation=inflation, line_odds=line_odds, n_scores=len(scores))
 
@@ -188,8 +195,7 @@ def _weights(n: Array, d: Array, toward: float) -> tuple[Array, float]:
     least = min(max(MIN_EFFECTIVE, MIN_EFFECTIVE_PER_SIZE * np.unique(n).size), 0.999 * n.size)
 
     def effective(flat: float) -> float:
-        w = np.exp(flat * log_w)
-        return float(w.sum() ** 2 / (w**2).sum())
+        return effective_count(np.exp(flat * log_w))
 
     low, high = 0.0, 1.0
     if effective(high) >= least:

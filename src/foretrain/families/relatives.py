@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from foretrain.families.family import family_moments, model_toward
+from foretrain.families.family import family_moments, missed_more, model_toward
 from foretrain.families.model import MIN_SIZES, T_SCALE, FamilyModel
 from foretrain.laws.law import Array
 from foretrain.projection import Moments
@@ -20,9 +20,6 @@ MAX_RUNS = 64
 MOST_SCORED = 8
 """Up to so many runs are forecast from each other. Of more the law's own past forecasts tell as well, and
 those are made anyway."""
-
-PRIOR_SCORES = 2.0
-"""As many good forecasts are taken as seen before."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +61,7 @@ class Relatives:
         if own.params <= 0 or len({c.params for c in found}) < MIN_SIZES:
             return None
         scores = _scores(found)
-        squared = PRIOR_SCORES + float(np.square(scores).sum())
-        inflation = max(1.0, float(np.sqrt(squared / (PRIOR_SCORES + scores.size))))
+        inflation = missed_more(np.square(scores))
         n, d, y = stack(found)
         law = model_toward(n, d, y, own.params)
         return cls(tuple(c.run for c in found), own.params, law, float(d.max()), inflation, scores.size)

@@ -77,7 +77,7 @@ def same_size(one: float | None, other: float | None) -> bool:
     return max(one, other) <= SAME_SIZE * min(one, other)
 
 
-def _means(values: Array) -> Array:
+def smoothed(values: Array) -> Array:
     """Of neighbouring values, the first and the last as they are."""
     means = np.convolve(values, np.full(SMOOTH, 1.0 / SMOOTH), mode="valid")
     return np.concatenate([values[:1], means, values[-1:]])
@@ -138,7 +138,7 @@ class Family:
             z, log_y = place[:, 0], curve.log_y + GAIN * place[:, 1]
             if log_y.size > 2 * SMOOTH:
                 # Places, too: else a curve is lifted where it bends, most of all at its beginning.
-                z, log_y = _means(z), _means(log_y)
+                z, log_y = smoothed(z), smoothed(log_y)
             curves.append((z, np.stack([log_y, place[:, 1]])))
         self._curves = Along(curves)
         self._last: deque[Array] = deque(maxlen=SMOOTH)

@@ -9,9 +9,18 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtrit
 
-from foretrain.families.family import model_toward
+from foretrain.families.family import missed_more, model_toward
 from foretrain.families.model import MIN_SIZES, T_SCALE
-from foretrain.flagging.family import GAIN, GAIN_SD, RELEVANT, SMOOTH, Curve, off_trend, same_size
+from foretrain.flagging.family import (
+    GAIN,
+    GAIN_SD,
+    RELEVANT,
+    SMOOTH,
+    Curve,
+    off_trend,
+    same_size,
+    smoothed,
+)
 from foretrain.forecasting.uncertainty import DEGREES_OF_FREEDOM
 from foretrain.laws.law import Array
 from foretrain.status import FitStatus
@@ -53,8 +62,8 @@ WELL_TESTED, FEW_TESTS = 4, 4.0
 of freedom, not those of the intervals. By simulation of runs that differ by 2 %, which is more than is usual,
 less than 1 % of them are flagged; with five degrees it was 3 %."""
 
-MOST_TESTED, PRIOR_SCORES = 4, 2.0
-"""Of more sizes so many are forecast from the others, and as many good forecasts are taken as seen before."""
+MOST_TESTED = 4
+"""Of more sizes so many are forecast from the others."""
 
 SPENT = 0.5
 """Share of the rate of false alarms at which the one draw is judged; the rest is for its changing with the
@@ -182,8 +191,7 @@ def _missed(n: Array, z: Array, log_y: Array, size: float) -> float:
         law = model_toward(n[~own], np.exp(z[~own]), np.exp(log_y[~own]), float(one))
         mean, scale = law.log_moments(np.array([one]), np.array([np.exp(at)]))
         scores.append((float(log_y[own & (z == at)].mean()) - float(mean[0])) * T_SCALE / float(scale[0]))
-    squared = PRIOR_SCORES + float(np.square(scores).sum())
-    return max(1.0, float(np.sqrt(squared / (PRIOR_SCORES + len(scores)))))
+    return missed_more(np.square(scores))
 
 
 def usable(library: Sequence[Curve], run: Curve) -> list[Curve]:
@@ -243,8 +251,7 @@ def _levels(curve: Curve) -> tuple[Array, Array, Array]:
     after[-1] = True
     place, log_y = place[after], curve.log_y[after]
     if log_y.size > 2 * SMOOTH:
-        means = np.convolve(log_y, np.full(SMOOTH, 1.0 / SMOOTH), mode="valid")
-        log_y = np.concatenate([log_y[:1], means, log_y[-1:]])
+        log_y = smoothed(log_y)
     return place[:, 0] + np.log(curve.per_step), log_y, place[:, 1]
 
 

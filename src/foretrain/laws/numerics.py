@@ -50,3 +50,8 @@ def ratio(values: Array, unit: Array | float, *, largest: float = 1e300) -> Arra
 def within_decade(x: Array) -> bool:
     """Whether the largest of x is less than ten times the smallest."""
     return bool(np.log(x.max()) - np.log(x.min()) < np.log(10.0) - 1e-9)
+
+
+def effective_count(weights: Array) -> float:
+    """As how many equal ones some weights count (Kish 1965)."""
+    return float(weights.sum() ** 2 / (weights**2).sum())
